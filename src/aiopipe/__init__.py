@@ -1,0 +1,1 @@
+"""Pipe directories of files and CSVs through async transforms."""

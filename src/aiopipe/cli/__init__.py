@@ -1,0 +1,74 @@
+"""The command line. Click only; each command's heavy imports happen when it runs, so `--help` stays quick."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+import click
+
+from aiopipe.errors import AiopipeError
+
+# word -> (module, attribute, one line of help). A table and not imports: `aiopipe --help` must answer
+# in under 150 ms, so a command's module is imported only when that command runs.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "pipe": ("aiopipe.cli.pipe", "pipe", "Run a pipeline written as stages joined by `then`."),
+    "run": ("aiopipe.cli.run", "run", "Run a pipeline file (TOML)."),
+    "explain": ("aiopipe.cli.explain", "explain", "Show the plan of a pipeline; reads no data."),
+    "stages": ("aiopipe.cli.stages", "stages", "List the stages, or show one."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: D102
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+    def resolve_command(  # noqa: D102
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from aiopipe.errors import nearest
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"no command {args[0]!r}; {nearest(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="aiopipe-csv", prog_name="aiopipe")
+def group() -> None:
+    """Pipe directories of files and CSVs through async transforms.
+
+    Lossless, in bounded memory, as fast as native tools.
+
+    \b
+    aiopipe pipe read 'in/*.csv' then filter 'amount > 100' then write out/
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors go to stderr, each with what to do next."""
+    try:
+        result = group.main(args=None if argv is None else list(argv), prog_name="aiopipe", standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except AiopipeError as error:
+        click.echo(f"aiopipe: {error}", err=True)
+        return error.exit_code
+    return result if isinstance(result, int) else 0

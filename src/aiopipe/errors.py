@@ -1,0 +1,138 @@
+"""Every error aiopipe raises on purpose, drawn once.
+
+    AiopipeError                 exit 1
+    ├── UsageError               exit 2   the pipeline, an option or a name is wrong; nothing was read
+    │   ├── UnknownNameError              a stage, an option or a column that is not there
+    │   └── ExpressionError               SQL that does not parse or bind, with a caret
+    ├── InputError                        a path that is missing, unreadable, or changes while it is read
+    ├── RecordError                       a record that breaks the rules of its file
+    ├── FunctionError                     a user's function raised, or returned what it may not
+    │   └── WorkerError                   ... or took its process with it, or ran out of time
+    ├── OutputError                       a target that cannot be written
+    └── TooManyRejectsError               more records set aside than --max-rejects allows
+
+Each message says where (path, line, record, byte) and each carries a hint: what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiopipe.model import Position
+
+__all__ = [
+    "AiopipeError",
+    "ExpressionError",
+    "FunctionError",
+    "InputError",
+    "OutputError",
+    "RecordError",
+    "TooManyRejectsError",
+    "UnknownNameError",
+    "UsageError",
+    "WorkerError",
+    "nearest",
+]
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_REJECTS = 3
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class AiopipeError(Exception):
+    """The base of all: `except AiopipeError` catches whatever aiopipe raises on purpose.
+
+    `position` is where in the input, `stage` the word of the stage, `hint` what to do next; each may be None.
+    """
+
+    exit_code = EXIT_FAILED
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        position: Position | None = None,
+        stage: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.position = position
+        self.stage = stage
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = f"{self.position}: " if self.position is not None else ""
+        who = f"{self.stage}: " if self.stage else ""
+        hint = f"\n  next: {self.hint}" if self.hint else ""
+        return f"{where}{who}{self.message}{hint}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions pickle by args alone; these travel between processes with all they know.
+        return (_rebuild, (type(self), self.message, self.position, self.stage, self.hint))
+
+
+def _rebuild(
+    kind: type[AiopipeError], message: str, position: Position | None, stage: str | None, hint: str | None
+) -> AiopipeError:
+    return kind(message, position=position, stage=stage, hint=hint)
+
+
+class UsageError(AiopipeError):
+    """The pipeline as written cannot run: nothing was read, nothing was written."""
+
+    exit_code = EXIT_USAGE
+
+
+class UnknownNameError(UsageError):
+    """A stage, an option or a column that is not there."""
+
+
+class ExpressionError(UsageError):
+    """An SQL expression that does not parse, names no column, or cannot be evaluated record by record."""
+
+
+class InputError(AiopipeError):
+    """A path that is missing, unreadable, no regular file, or that changed while it was read."""
+
+
+class RecordError(AiopipeError):
+    """A record that breaks the rules of its file: ragged, unclosed quote, bad encoding, wrong type."""
+
+
+class FunctionError(AiopipeError):
+    """A user's function raised, or returned something that a stage cannot use."""
+
+
+class WorkerError(FunctionError):
+    """A user's function ran out of time or took its worker process with it."""
+
+
+class OutputError(AiopipeError):
+    """A target that cannot be written."""
+
+
+class TooManyRejectsError(AiopipeError):
+    """More records were set aside than `max_rejects` allows."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A clause naming the likeliest meant name, or the first few known ones; for the end of a hint.
+
+    >>> nearest("amuont", ["id", "amount"])
+    'did you mean amount?'
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [
+        k for k in names if k.lower() == name.lower()
+    ]
+    if close:
+        return f"did you mean {close[0]}?"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"known: {shown}" if shown else "none are known"
