@@ -1,0 +1,383 @@
+"""Batch: records that parse themselves only as far as somebody looks.
+
+A batch holds the bytes of its records as they were read and where each field ends. Stages narrow it
+(`filter`, `take`), and add or rearrange columns; a column nobody names is never decoded, and a field nobody
+changed leaves as the bytes it came in. How the positions are found is the codec's business, not this file's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aiopipe.arrays import Ints, Mask, as_text, gather
+from aiopipe.errors import UnknownNameError, nearest
+from aiopipe.model import FileRef, Position, Reject
+
+__all__ = ["Batch", "Body", "Column", "Header", "Segment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands before the records of a file, and how its fields are written.
+
+    names: the columns as stages call them. raw: the same as the file writes them, quotes and all. bom and
+    newline: kept for the output. present: False when the file has no header record. delimiter, quote: one
+    byte each (quote may be empty: nothing is quoted). encoding: of the field values; the bytes of records are
+    always a superset of ASCII here, see codec.dialect.
+    """
+
+    names: tuple[str, ...]
+    raw: tuple[bytes, ...]
+    bom: bytes = b""
+    newline: bytes = b"\n"
+    present: bool = True
+    delimiter: bytes = b","
+    quote: bytes = b'"'
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The records of a chunk that come from one file.
+
+    part counts the file's chunks from 0, `last` marks the final one. offset is where its bytes begin in the
+    chunk's data, byte where they begin in the file (-1: unknown, the file was transcoded); records and lines
+    count all of them, good or not. head_lines: lines before the file's first record, on its first part.
+    """
+
+    file: FileRef
+    part: int
+    last: bool
+    offset: int
+    byte: int
+    records: int = 0
+    lines: int = 0
+    head_lines: int = 0
+
+
+@dataclass(slots=True)
+class Body:
+    """Bytes and where their records and fields lie; shared, never changed, by every batch cut from it.
+
+    starts, stops: each record with its line end. ends: (records, columns), where each field ends.
+    numbers: each record's place among all records of the chunk (None: 0, 1, 2, ...).
+    bounds: first record of each segment, and the number of records: one more than there are segments.
+    origin: for bytes a stage wrote anew, the body the records came from, with `sources` its record per record.
+    """
+
+    data: bytes
+    header: Header
+    starts: Ints
+    ends: Ints
+    stops: Ints
+    segments: tuple[Segment, ...]
+    bounds: Ints
+    numbers: Ints | None = None
+    quoted: bool = False
+    plain_newlines: bool = True
+    origin: Body | None = None
+    sources: Ints | None = None
+    buffer: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.buffer = pa.py_buffer(self.data)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Everything but the buffer, which is only another view of the data.
+        return (Body, tuple(getattr(self, f.name) for f in fields(self) if f.init))
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def field(self, k: int, rows: Ints | None) -> Any:
+        """Field `k` of the records `rows` as the file writes it: quotes stay."""
+        ends = self.ends[:, k] if rows is None else self.ends[rows, k]
+        if k == 0:
+            starts = self.starts if rows is None else self.starts[rows]
+        else:
+            starts = (self.ends[:, k - 1] if rows is None else self.ends[rows, k - 1]) + 1
+        return gather(self.buffer, starts, ends)
+
+    def lines(self, rows: Ints | None) -> Any:
+        """The records `rows` with their line ends, byte for byte."""
+        if rows is None:
+            return gather(self.buffer, self.starts, self.stops)
+        return gather(self.buffer, self.starts[rows], self.stops[rows])
+
+    def stems(self, rows: Ints | None) -> Any:
+        """The records `rows` without their line ends."""
+        if rows is None:
+            return gather(self.buffer, self.starts, self.ends[:, -1])
+        return gather(self.buffer, self.starts[rows], self.ends[rows, -1])
+
+    def terminators(self, rows: Ints | None) -> Any:
+        """The line ends of the records `rows`: LF, CRLF, or nothing at the end of a file."""
+        if rows is None:
+            return gather(self.buffer, self.ends[:, -1], self.stops)
+        return gather(self.buffer, self.ends[rows, -1], self.stops[rows])
+
+    def place(self, row: int) -> tuple[Segment, Position, bytes]:
+        """Where record `row` stood in the input, counted from its chunk's start, and its bytes there."""
+        if self.origin is not None:
+            return self.origin.place(int(self.sources[row]) if self.sources is not None else row)
+        at = int(np.searchsorted(self.bounds, row, side="right")) - 1
+        segment = self.segments[at]
+        start, stop = int(self.starts[row]), int(self.stops[row])
+        return segment, self.locate(segment, start, self.number(row)), self.data[start:stop]
+
+    def number(self, row: int) -> int:
+        """Record `row`'s place among all records of the chunk, malformed ones included, from 0."""
+        return row if self.numbers is None else int(self.numbers[row])
+
+    def locate(self, segment: Segment, start: int, number: int) -> Position:
+        """The position of the record that starts at `start`, counted from the segment's first record."""
+        before = sum(s.records for s in self.segments[: self.segments.index(segment)])
+        line = self.data.count(b"\n", segment.offset, start)
+        if b"\r" in self.data[segment.offset : start]:  # a lone CR ends a line as well
+            text = self.data[segment.offset : start]
+            line += text.count(b"\r") - text.count(b"\r\n")
+        return Position(
+            segment.file.path,
+            line + 1,
+            number - before + 1,
+            None if segment.byte < 0 else segment.byte + start - segment.offset,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a batch: a field of its body as read, or values that a stage computed.
+
+    values: when field < 0, an Arrow string array as long as the batch. written: the same as bytes, where a
+    stage knows better than the encoder how each field was written (a value it did not change keeps its quotes).
+    """
+
+    name: str
+    field: int = -1
+    values: Any = None
+    written: Any = None
+
+    @property
+    def computed(self) -> bool:
+        """True when a stage made the values; False when they are the file's own bytes."""
+        return self.field < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records in flight, with the columns a pipeline sees at this point.
+
+    body: their bytes. columns: names in order. rows: which records of the body are still in, None for all.
+    rejects: those set aside so far, in order.
+    """
+
+    body: Body
+    columns: tuple[Column, ...]
+    rows: Ints | None = None
+    rejects: tuple[Reject, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.body) if self.rows is None else len(self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this batch keeps alive, about: data and positions."""
+        body = self.body
+        return len(body.data) + body.ends.nbytes + body.starts.nbytes + body.stops.nbytes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column names in order."""
+        return tuple(c.name for c in self.columns)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The files, or parts of files, that the records come from."""
+        return self.body.segments
+
+    def counts(self) -> list[int]:
+        """How many records each segment still has."""
+        bounds = self.body.bounds
+        if self.rows is not None:
+            bounds = np.searchsorted(self.rows, bounds)
+        return np.diff(bounds).tolist()
+
+    def column(self, name: str) -> Column:
+        """The column called `name`; UnknownNameError names the nearest when there is none."""
+        found = [c for c in self.columns if c.name == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UnknownNameError(
+                f"column {name!r} stands {len(found)} times in the header",
+                hint="read it with --duplicate-columns number (x, x_2, ...), then name one of them",
+            )
+        raise UnknownNameError(f"no column {name!r}", hint=nearest(name, self.names))
+
+    def raw(self, column: Column) -> Any:
+        """The fields of `column` as bytes, as they will be written."""
+        if not column.computed:
+            return self.body.field(column.field, self.rows)
+        return quoted(column.values, self.body.header) if column.written is None else column.written
+
+    def values(self, name: str) -> Any:
+        """The values of a column as an Arrow string array: unquoted and decoded."""
+        column = self.column(name)
+        if column.computed:
+            return column.values
+        raw = self.body.field(column.field, self.rows)
+        if self.body.quoted:
+            raw = unquoted(raw, self.body.header.quote)
+        return decoded(raw, self.body.header.encoding)
+
+    def filter(self, mask: Mask) -> Batch:
+        """The records where `mask` is true, in order."""
+        if mask.all():
+            return self
+        rows = np.flatnonzero(mask) if self.rows is None else self.rows[mask]
+        keep: Any = None
+        columns = []
+        for column in self.columns:
+            if column.computed:
+                keep = pa.array(mask) if keep is None else keep
+                written = None if column.written is None else column.written.filter(keep)
+                column = replace(column, values=column.values.filter(keep), written=written)
+            columns.append(column)
+        return replace(self, rows=rows, columns=tuple(columns))
+
+    def with_columns(self, new: Mapping[str, Any]) -> Batch:
+        """With computed columns: a name that is there is replaced in place, another is added at the end."""
+        columns = list(self.columns)
+        at = {c.name: i for i, c in enumerate(columns)}
+        for name, values in new.items():
+            column = Column(name, -1, values)
+            if name in at:
+                columns[at[name]] = column
+            else:
+                at[name] = len(columns)
+                columns.append(column)
+        return replace(self, columns=tuple(columns))
+
+    def select(self, names: Sequence[str]) -> Batch:
+        """Only the columns `names`, in that order."""
+        return replace(self, columns=tuple(self.column(n) for n in names))
+
+    def rename(self, names: Mapping[str, str]) -> Batch:
+        """Columns called otherwise; their values are not touched."""
+        for old in names:
+            self.column(old)
+        return replace(self, columns=tuple(replace(c, name=names.get(c.name, c.name)) for c in self.columns))
+
+    def reject(
+        self,
+        mask: Mask,
+        stage: str,
+        reason: Callable[[int], str],
+        hint: str = "",
+        kind: str = "record",
+    ) -> Batch:
+        """Set aside the records where `mask` is true; `reason` gets each one's place in the batch."""
+        bad = np.flatnonzero(mask)
+        if len(bad) == 0:
+            return self
+        made = []
+        for i in bad.tolist():
+            row = i if self.rows is None else int(self.rows[i])
+            segment, position, raw = self.body.place(row)
+            made.append(Reject(segment.file, position, stage, reason(i), raw, hint, kind))
+        return replace(self.filter(~mask), rejects=self.rejects + tuple(made))
+
+    def untouched(self) -> bool:
+        """True when the columns are the body's own, all of them, in order: lines leave as they are."""
+        return len(self.columns) == self.body.ends.shape[1] and all(
+            c.field == k for k, c in enumerate(self.columns)
+        )
+
+
+def duplicates(names: Iterable[str]) -> dict[str, list[int]]:
+    """Names that stand more than once, with their places counted from 1."""
+    seen: dict[str, list[int]] = {}
+    for i, name in enumerate(names, 1):
+        seen.setdefault(name, []).append(i)
+    return {name: places for name, places in seen.items() if len(places) > 1}
+
+
+def unquoted(raw: Any, quote: bytes) -> Any:
+    """Field values without their quotes: `"a ""b"" c"` becomes `a "b" c` (RFC 4180 section 2.7)."""
+    opened = pc.starts_with(raw, quote)
+    if not pc.any(opened).as_py():
+        return raw
+    mark = quote.decode()
+    inner = pc.binary_slice(raw, 1, -1) if hasattr(pc, "binary_slice") else None
+    assert inner is not None
+    # A closed field, and nothing inside but doubled quotes: everything else takes the precise way.
+    text = inner.cast(pa.binary())
+    collapsed = pc.replace_substring(text, quote * 2, b"")
+    odd = pc.and_(
+        opened,
+        pc.or_(
+            pc.match_substring(collapsed, quote),
+            pc.or_(pc.invert(pc.ends_with(raw, quote)), pc.less(pc.binary_length(raw), 2)),
+        ),
+    )
+    plain = pc.replace_substring(text, quote * 2, quote)
+    result = pc.if_else(opened, plain, raw)
+    if pc.any(odd).as_py():
+        values = result.to_pylist()
+        for i in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():
+            values[i] = unquote_one(raw[i].as_py(), mark.encode())
+        result = pa.array(values, pa.binary())
+    return result
+
+
+def unquote_one(raw: bytes, quote: bytes) -> bytes:
+    """One field's value by the rules of Python's csv module: text after a closing quote is kept as it is."""
+    if not raw.startswith(quote):
+        return raw
+    out = bytearray()
+    at = 1
+    while True:
+        end = raw.find(quote, at)
+        if end < 0:
+            return bytes(out + raw[at:])
+        out += raw[at:end]
+        if raw[end + 1 : end + 2] != quote:
+            return bytes(out + raw[end + 1 :])
+        out += quote
+        at = end + 2
+
+
+def decoded(raw: Any, encoding: str) -> Any:
+    """Field values as Arrow strings. UTF-8 was checked when the chunk was indexed, so it is only a view."""
+    if encoding == "utf-8":
+        return as_text(raw)
+    return pa.array([v.decode(encoding) for v in raw.to_pylist()], pa.string())
+
+
+def quoted(values: Any, header: Header) -> Any:
+    """Computed values as they are written: quoted where delimiter, quote or line end stand in them.
+
+    NULL is an empty field. An empty value that is a record's only field is quoted by the encoder.
+    """
+    if values.null_count:
+        values = pc.fill_null(values, pa.scalar("", pa.string()))
+    mark = header.quote.decode()
+    special = f"[{_escaped(header.delimiter.decode())}{_escaped(mark)}\r\n]"
+    needs = pc.match_substring_regex(values, special)
+    if mark and pc.any(needs).as_py():
+        doubled = pc.replace_substring(values, mark, mark * 2)
+        dressed = pc.binary_join_element_wise(mark, doubled, mark, pa.scalar("", pa.string()))
+        values = pc.if_else(needs, dressed, values)
+    if header.encoding == "utf-8":
+        return values.view(pa.binary())
+    return pa.array([v.encode(header.encoding) for v in values.to_pylist()], pa.binary())
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"\\x{{{ord(c):x}}}" for c in character)

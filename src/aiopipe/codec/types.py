@@ -1,0 +1,142 @@
+"""Types of columns: decided once from a sample, and fields turned into typed values by one set of rules.
+
+Names are DuckDB's. A field is empty or a null token: NULL. Anything else that does not fit is reported,
+never silently NULL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aiopipe.arrays import Mask
+from aiopipe.errors import UsageError, nearest
+
+__all__ = ["TYPES", "cast", "guess", "parse_type"]
+
+# type -> the whole text of a field that has it. A leading zero is no number: it would be lost (007).
+_SHAPES: dict[str, re.Pattern[str]] = {
+    "BIGINT": re.compile(r"-?(?:0|[1-9]\d{0,17})"),
+    "DOUBLE": re.compile(r"-?(?:0|[1-9]\d*)?(?:\.\d+)?(?:[eE][+-]?\d+)?(?<!-)(?<!^)|-?(?:0|[1-9]\d*)\."),
+    "DATE": re.compile(r"\d{4}-\d\d-\d\d"),
+    "TIMESTAMP": re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?"),
+    "TIMESTAMPTZ": re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)"),
+    "BOOLEAN": re.compile(r"true|false", re.IGNORECASE),
+}
+_ARROW: dict[str, pa.DataType] = {
+    "BIGINT": pa.int64(),
+    "DOUBLE": pa.float64(),
+    "DATE": pa.date32(),
+    "TIMESTAMP": pa.timestamp("us"),
+    "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
+    "BOOLEAN": pa.bool_(),
+    "VARCHAR": pa.string(),
+}
+_ALIASES = {
+    "INT": "BIGINT", "INTEGER": "BIGINT", "SMALLINT": "BIGINT", "INT8": "BIGINT", "INT64": "BIGINT",
+    "LONG": "BIGINT", "FLOAT": "DOUBLE", "FLOAT8": "DOUBLE", "REAL": "DOUBLE", "NUMERIC": "DOUBLE",
+    "STRING": "VARCHAR", "TEXT": "VARCHAR", "STR": "VARCHAR", "BOOL": "BOOLEAN", "DATETIME": "TIMESTAMP",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ",
+}  # fmt: skip
+TYPES = tuple(_ARROW)
+_DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+# Text that often stands for "no value"; only to word the advice, never taken for NULL by itself.
+_NULL_LOOKS = {"na", "n/a", "nan", "null", "none", "nil", "-", "--", "?", ".", "\\n", "#n/a", "missing"}
+
+
+def parse_type(name: str) -> str:
+    """The canonical name of a type a user wrote; UsageError with the nearest known one otherwise."""
+    upper = " ".join(name.upper().split())
+    upper = _ALIASES.get(upper, upper)
+    if upper in _ARROW:
+        return upper
+    match = _DECIMAL.fullmatch(upper)
+    if match and 1 <= int(match[1]) <= 38 and int(match[2]) <= int(match[1]):
+        return f"DECIMAL({match[1]},{match[2]})"
+    raise UsageError(f"no type {name!r}", hint=nearest(upper, [*TYPES, "DECIMAL(18,3)"]))
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """The Arrow type that values of a canonical type have."""
+    match = _DECIMAL.fullmatch(name)
+    return pa.decimal128(int(match[1]), int(match[2])) if match else _ARROW[name]
+
+
+def guess(values: Iterable[str], nulls: Collection[str]) -> tuple[str, str | None]:
+    """The type that every value of a sample fits, and a token that stands in the way of a better one.
+
+    The token is given when at least half of the values are numbers (or dates) and the others are few enough
+    to look like a stand-in for "no value": a column the caller should ask its user about.
+    """
+    distinct: dict[str, int] = {}
+    for value in values:
+        if value and value not in nulls:
+            distinct[value] = distinct.get(value, 0) + 1
+    if not distinct:
+        return "VARCHAR", None
+    fits = {name: {v for v in distinct if shape.fullmatch(v)} for name, shape in _SHAPES.items()}
+    for name, fitting in fits.items():
+        if len(fitting) == len(distinct):
+            return name, None
+    total = sum(distinct.values())
+    for fitting in fits.values():
+        odd = [v for v in distinct if v not in fitting]
+        if 2 * sum(distinct[v] for v in fitting) >= total and (
+            all(v.strip().lower() in _NULL_LOOKS for v in odd)
+        ):
+            return "VARCHAR", odd[0]
+    return "VARCHAR", None
+
+
+def cast(values: Any, type_name: str, nulls: Collection[str]) -> tuple[Any, Mask | None]:
+    """Strings as typed values, and where a field does not fit (None: everywhere it does).
+
+    A field that does not fit is NULL in the result; the caller rejects its record.
+    """
+    values = _null(values, nulls)
+    if type_name == "VARCHAR":
+        return values, None
+    kind = arrow_type(type_name)
+    try:
+        return _convert(values, kind), None
+    except pa.ArrowInvalid:
+        pass
+    bad = np.zeros(len(values), np.bool_)
+    texts = values.to_pylist()
+    verdict: dict[str, bool] = {}
+    for i, text in enumerate(texts):
+        if text is None:
+            continue
+        if text not in verdict:
+            try:
+                _convert(pa.array([text], pa.string()), kind)
+                verdict[text] = False
+            except pa.ArrowInvalid:
+                verdict[text] = True
+        if verdict[text]:
+            bad[i] = True
+            texts[i] = None
+    return _convert(pa.array(texts, pa.string()), kind), bad
+
+
+def _convert(values: Any, kind: pa.DataType) -> Any:
+    if pa.types.is_integer(kind) and len(values):
+        # Arrow reads 0x1F as 31; a CSV's number is decimal.
+        if pc.any(pc.match_substring(values, "x", ignore_case=True)).as_py():
+            raise pa.ArrowInvalid("hexadecimal")
+    return pc.cast(values, kind)
+
+
+def _null(values: Any, nulls: Collection[str]) -> Any:
+    """Empty fields and null tokens as NULL."""
+    empty = pc.equal(pc.binary_length(values), 0)
+    if nulls:
+        empty = pc.or_(empty, pc.is_in(values, pa.array(sorted(nulls), pa.string())))
+    if not pc.any(empty).as_py():
+        return values
+    return pc.if_else(empty, pa.scalar(None, pa.string()), values)

@@ -1,0 +1,83 @@
+"""The small frozen things that travel: a file, a place in it, a record set aside.
+
+All are picklable, none knows how it is read or written.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+__all__ = ["FileRef", "Position", "Reject", "display_path"]
+
+
+def display_path(path: str) -> str:
+    """`path` as text that any terminal and any CSV can hold: bytes that are no UTF-8 become `\\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file of the input.
+
+    path: as the program opens it. relative: below the glob's or directory's root, where a mirrored output
+    goes. index: its place in the job's order, from 0. size: bytes when it was found, -1 for a stream.
+    """
+
+    path: str
+    relative: str
+    index: int = 0
+    size: int = -1
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in the input: `people.csv:17 (record 16, byte 2041)`.
+
+    line and record count from 1, the header is line 1 and no record; byte counts from 0.
+    """
+
+    path: str
+    line: int | None = None
+    record: int | None = None
+    byte: int | None = None
+
+    def __str__(self) -> str:
+        line = f":{self.line}" if self.line is not None else ""
+        parts = [
+            f"{word} {value}" for word, value in (("record", self.record), ("byte", self.byte)) if value is not None
+        ]
+        return f"{display_path(self.path)}{line}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record set aside: where it stood, which stage refused it and why, and its bytes as they were.
+
+    Until its batch reaches the end of the pipeline, `position.line` and `.record` count from the start of
+    the chunk; `moved` makes them absolute. kind names the error class that a run without a rejects file
+    raises: "record" or "function".
+    """
+
+    file: FileRef
+    position: Position
+    stage: str
+    reason: str
+    raw: bytes
+    hint: str = ""
+    kind: str = "record"
+
+    def moved(self, lines: int, records: int) -> Reject:
+        """The same reject with its line and record counted from the start of the file."""
+        where = self.position
+        return replace(
+            self,
+            position=replace(
+                where,
+                line=None if where.line is None else where.line + lines,
+                record=None if where.record is None else where.record + records,
+            ),
+        )
