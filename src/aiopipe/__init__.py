@@ -1,1 +1,95 @@
-"""Pipe directories of files and CSVs through async transforms."""
+"""Pipe directories of files and CSVs through async transforms.
+
+Build a pipeline with `|`, run it with `run()` or `run_sync()`:
+
+    from aiopipe import Filter, Read, Write
+
+    report = (Read("in/*.csv") | Filter("amount > 100") | Write("out/")).run_sync()
+
+Everything public is imported on first use, so that `import aiopipe` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiopipe.errors import (
+        AiopipeError,
+        ExpressionError,
+        FunctionError,
+        InputError,
+        OutputError,
+        RecordError,
+        TooManyRejectsError,
+        UnknownNameError,
+        UsageError,
+        WorkerError,
+    )
+    from aiopipe.job.report import Report
+    from aiopipe.model import FileRef, Position, Reject
+    from aiopipe.stage import Chain, Pipeline, Row, Sink, Source, Stream, Transform
+    from aiopipe.stages.collect import Collect
+    from aiopipe.stages.dedupe import Dedupe
+    from aiopipe.stages.derive import Derive
+    from aiopipe.stages.drop import Drop
+    from aiopipe.stages.filter import Filter
+    from aiopipe.stages.find import Find
+    from aiopipe.stages.head import Head
+    from aiopipe.stages.items import From
+    from aiopipe.stages.map import Map
+    from aiopipe.stages.read import Read
+    from aiopipe.stages.rename import Rename
+    from aiopipe.stages.select import Select
+    from aiopipe.stages.skip import Skip
+    from aiopipe.stages.user import stage
+    from aiopipe.stages.write import Write
+
+_HOMES = {
+    **dict.fromkeys(
+        [
+            "AiopipeError", "ExpressionError", "FunctionError", "InputError", "OutputError", "RecordError",
+            "TooManyRejectsError", "UnknownNameError", "UsageError", "WorkerError",
+        ],
+        "aiopipe.errors",
+    ),
+    **dict.fromkeys(["FileRef", "Position", "Reject"], "aiopipe.model"),
+    **dict.fromkeys(["Chain", "Pipeline", "Row", "Sink", "Source", "Stream", "Transform"], "aiopipe.stage"),
+    "Collect": "aiopipe.stages.collect",
+    "Dedupe": "aiopipe.stages.dedupe",
+    "Derive": "aiopipe.stages.derive",
+    "Drop": "aiopipe.stages.drop",
+    "Filter": "aiopipe.stages.filter",
+    "Find": "aiopipe.stages.find",
+    "From": "aiopipe.stages.items",
+    "Head": "aiopipe.stages.head",
+    "Map": "aiopipe.stages.map",
+    "Read": "aiopipe.stages.read",
+    "Rename": "aiopipe.stages.rename",
+    "Report": "aiopipe.job.report",
+    "Select": "aiopipe.stages.select",
+    "Skip": "aiopipe.stages.skip",
+    "Write": "aiopipe.stages.write",
+    "stage": "aiopipe.stages.user",
+}  # fmt: skip
+
+__all__ = [
+    "AiopipeError", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef", "Filter", "Find",
+    "From", "FunctionError", "Head", "InputError", "Map", "OutputError", "Pipeline", "Position", "Read",
+    "RecordError", "Reject", "Rename", "Report", "Row", "Select", "Sink", "Skip", "Source", "Stream",
+    "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -29,7 +29,8 @@ class Header:
     names: the columns as stages call them. raw: the same as the file writes them, quotes and all. bom and
     newline: kept for the output. present: False when the file has no header record. delimiter, quote: one
     byte each (quote may be empty: nothing is quoted). encoding: of the field values; the bytes of records are
-    always a superset of ASCII here, see codec.dialect.
+    always a superset of ASCII here, see codec.dialect. transcode: the file's own encoding, where its bytes
+    became UTF-8 on the way in and must become it again on the way out.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,7 @@ class Header:
     delimiter: bytes = b","
     quote: bytes = b'"'
     encoding: str = "utf-8"
+    transcode: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,9 @@ class Segment:
     part counts the file's chunks from 0, `last` marks the final one. offset is where its bytes begin in the
     chunk's data, byte where they begin in the file (-1: unknown, the file was transcoded); records and lines
     count all of them, good or not. head_lines: lines before the file's first record, on its first part.
+    clipped: 1 when a line feed was put behind the last record to part it from its neighbour in the chunk;
+    decode leaves it out again. first: the number of its first record in the chunk. more: a stage cut the
+    part in slices, and another one follows.
     """
 
     file: FileRef
@@ -59,6 +64,9 @@ class Segment:
     records: int = 0
     lines: int = 0
     head_lines: int = 0
+    clipped: int = 0
+    first: int = 0
+    more: bool = False
 
 
 @dataclass(slots=True)
@@ -68,7 +76,7 @@ class Body:
     starts, stops: each record with its line end. ends: (records, columns), where each field ends.
     numbers: each record's place among all records of the chunk (None: 0, 1, 2, ...).
     bounds: first record of each segment, and the number of records: one more than there are segments.
-    origin: for bytes a stage wrote anew, the body the records came from, with `sources` its record per record.
+    homes: for records a stage wrote anew, the body and record each of them came from.
     """
 
     data: bytes
@@ -81,8 +89,7 @@ class Body:
     numbers: Ints | None = None
     quoted: bool = False
     plain_newlines: bool = True
-    origin: Body | None = None
-    sources: Ints | None = None
+    homes: Sequence[tuple[Body, int]] | None = None
     buffer: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -124,8 +131,9 @@ class Body:
 
     def place(self, row: int) -> tuple[Segment, Position, bytes]:
         """Where record `row` stood in the input, counted from its chunk's start, and its bytes there."""
-        if self.origin is not None:
-            return self.origin.place(int(self.sources[row]) if self.sources is not None else row)
+        if self.homes is not None:
+            home, there = self.homes[row]
+            return home.place(there)
         at = int(np.searchsorted(self.bounds, row, side="right")) - 1
         segment = self.segments[at]
         start, stop = int(self.starts[row]), int(self.stops[row])
@@ -137,7 +145,6 @@ class Body:
 
     def locate(self, segment: Segment, start: int, number: int) -> Position:
         """The position of the record that starts at `start`, counted from the segment's first record."""
-        before = sum(s.records for s in self.segments[: self.segments.index(segment)])
         line = self.data.count(b"\n", segment.offset, start)
         if b"\r" in self.data[segment.offset : start]:  # a lone CR ends a line as well
             text = self.data[segment.offset : start]
@@ -145,7 +152,7 @@ class Body:
         return Position(
             segment.file.path,
             line + 1,
-            number - before + 1,
+            number - segment.first + 1,
             None if segment.byte < 0 else segment.byte + start - segment.offset,
         )
 

@@ -59,7 +59,7 @@ class Reject:
 
     Until its batch reaches the end of the pipeline, `position.line` and `.record` count from the start of
     the chunk; `moved` makes them absolute. kind names the error class that a run without a rejects file
-    raises: "record" or "function".
+    raises: "record", "function" or "worker". trace: the user's function's own traceback, as text.
     """
 
     file: FileRef
@@ -69,6 +69,7 @@ class Reject:
     raw: bytes
     hint: str = ""
     kind: str = "record"
+    trace: str = ""
 
     def moved(self, lines: int, records: int) -> Reject:
         """The same reject with its line and record counted from the start of the file."""

@@ -47,9 +47,10 @@ def decode(chunk: Chunk) -> Batch:
         for bad in found.bad:
             per_segment[np.searchsorted(offsets, bad.start, side="right")] += 1
         edges = [s.offset for s in segments] + [len(chunk.data)]
+        firsts = np.cumsum(per_segment) - per_segment
         segments = tuple(
-            replace(s, records=int(n), lines=_lines(chunk.data, a, b))
-            for s, n, a, b in zip(segments, per_segment, edges[:-1], edges[1:], strict=True)
+            replace(s, records=int(n), first=int(f), lines=_lines(chunk.data, a, b))
+            for s, n, f, a, b in zip(segments, per_segment, firsts, edges[:-1], edges[1:], strict=True)
         )
     else:
         segments = (replace(segments[0], records=found.records, lines=found.lines),)

@@ -32,7 +32,7 @@ class Encoded:
     names: tuple[str, ...]
     newline: bytes
     rejects: tuple[Reject, ...] = ()
-    encoding: str = "utf-8"
+    transcode: str = ""
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -68,7 +68,7 @@ def encode(batch: Batch, delimiter: str | None = None) -> Encoded:
         batch.names,
         header.newline,
         batch.rejects,
-        header.encoding,
+        header.transcode,
     )
 
 
@@ -132,7 +132,7 @@ def _rewritten(batch: Batch, delimiter: str) -> Encoded:
     names = quoted(pa.array(batch.names, pa.string()), other).to_pylist()
     head = header.bom + other.delimiter.join(names) + (header.newline or b"\n") if header.present else b""
     return Encoded(
-        batch.segments, tuple(bodies), tuple(counts), head, batch.names, header.newline, batch.rejects, header.encoding
+        batch.segments, tuple(bodies), tuple(counts), head, batch.names, header.newline, batch.rejects, header.transcode
     )
 
 

@@ -1,0 +1,1 @@
+"""Runs plans: channels between stages, pools for their work, one TaskGroup for everything."""

@@ -1,0 +1,29 @@
+"""What runs inside a worker process: one node on one parcel.
+
+Imported by the worker, so it stays light and depends on nothing the parent made.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+from typing import Any
+
+from aiopipe.watch import Watch, watching
+
+__all__ = ["run_in_worker"]
+
+_nodes: dict[bytes, Any] = {}
+
+
+def run_in_worker(
+    blob: bytes, parcel: Any, timeout: float | None, diary: str | None, skip: dict[int, str]
+) -> Any:
+    """Unpickle the node once, run it on the parcel; see Watch for the others."""
+    node = _nodes.get(blob)
+    if node is None:
+        # The parent decides when to stop: a Ctrl-C at the terminal reaches the workers as well.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        node = _nodes[blob] = pickle.loads(blob)
+    with watching(Watch(timeout, diary, skip)):
+        return node.run(parcel)

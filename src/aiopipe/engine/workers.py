@@ -1,0 +1,206 @@
+"""The pools of a run: threads for computing, threads for files, processes for user code that asks for them.
+
+Two thread pools, because a source that takes the only thread must never starve the stage it feeds. Processes
+are started by forkserver or spawn, never by fork under threads, and one that dies takes only its parcel's
+attempt with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import multiprocessing
+import os
+import pickle
+import sys
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from aiopipe.errors import UsageError, WorkerError
+from aiopipe.fuse import Node, Tally
+from aiopipe.watch import KILLED
+
+__all__ = ["Workers", "cores"]
+
+T = TypeVar("T")
+_FILE_THREADS = 4
+_DEATHS = 100  # records of one parcel that may kill their worker before the run is given up
+
+
+def cores() -> int:
+    """The number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+class Workers:
+    """Pools that live as long as a run; `aclose` waits until the last thread and process is gone."""
+
+    def __init__(self, count: int | None = None, memory: int = 128_000_000) -> None:
+        self.workers = count if count is not None else cores()
+        self.memory = memory
+        self.stop = asyncio.Event()
+        self.files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="aiopipe-file")
+        self._compute = ThreadPoolExecutor(self.workers, thread_name_prefix="aiopipe-compute")
+        self._own: list[ThreadPoolExecutor] = []
+        self._processes: Any = None
+        self._blobs: dict[int, bytes] = {}
+
+    @property
+    def stopping(self) -> bool:
+        """True once the run was asked to stop."""
+        return self.stop.is_set()
+
+    def hop(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        """Run a function in the pool for computing, with the caller's context variables."""
+        return self._submit(self._compute, function, *arguments)
+
+    def io(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        """Run a blocking system call in the pool for files."""
+        return asyncio.get_running_loop().run_in_executor(self.files, function, *arguments)
+
+    def own_pool(self, count: int) -> Callable[..., Awaitable[Any]]:
+        """A pool of `count` threads for one stage's blocking function: what submits to it."""
+        pool = ThreadPoolExecutor(count, thread_name_prefix="aiopipe-map")
+        self._own.append(pool)
+
+        def submit(function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+            return self._submit(pool, function, *arguments)
+
+        return submit
+
+    def _submit(self, pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        run = contextvars.copy_context().run
+        return asyncio.get_running_loop().run_in_executor(pool, run, function, *arguments)
+
+    async def run(self, node: Node, parcel: Any) -> tuple[Any, tuple[Tally, ...]]:
+        """Run a hop where it belongs."""
+        if node.placement == "process":
+            return await self._in_process(node, parcel)
+        if node.placement == "main thread":
+            from asgiref.sync import sync_to_async
+
+            return await sync_to_async(node.run, thread_sensitive=True)(parcel)
+        return await self.hop(node.run, parcel)
+
+    def prepare(self, nodes: list[Node]) -> None:
+        """Check that what goes to processes can be pickled; UsageError names the function that cannot."""
+        for node in nodes:
+            if node.placement != "process":
+                continue
+            try:
+                self._blobs[id(node)] = pickle.dumps(node)
+            except Exception as error:
+                raise UsageError(
+                    f"{node.name} cannot be sent to another process: {error}",
+                    hint="define the function at the top of a module, or say placement='thread'",
+                ) from error
+
+    def _pool(self) -> Any:
+        if self._processes is None:
+            from pebble import ProcessPool
+
+            method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+            context = multiprocessing.get_context(method)
+            if method == "forkserver":
+                context.set_forkserver_preload(["aiopipe.engine.process", "aiopipe.fuse"])
+            self._processes = ProcessPool(max_workers=self.workers, context=context)
+        return self._processes
+
+    async def _in_process(self, node: Node, parcel: Any) -> tuple[Any, tuple[Tally, ...]]:
+        """Run the node in a worker; when it dies, run again to learn at which record, then without it."""
+        from concurrent.futures import BrokenExecutor
+
+        from pebble import ProcessExpired
+
+        timeout = next((t for s in node.steps if (t := getattr(s.stage, "timeout", None))), None)
+        arguments = (self._blobs[id(node)], parcel, timeout)
+        skip: dict[int, str] = {}
+        diary: str | None = None
+        try:
+            while True:
+                future = self._pool().schedule(_entry(), args=[*arguments, diary, skip])
+                try:
+                    result: tuple[Any, tuple[Tally, ...]] = await asyncio.wrap_future(future)
+                    return result
+                except ProcessExpired as error:
+                    why = _why(error.exitcode, timeout)
+                    if diary is None:
+                        diary = _new_diary()
+                        continue
+                    row = _read_diary(diary)
+                    if row < 0 or row in skip or len(skip) >= _DEATHS:
+                        raise WorkerError(
+                            f"a worker process {why}",
+                            stage=node.name,
+                            hint="look at what the function does to its process; --placement thread shows more",
+                        ) from None
+                    skip[row] = why
+                except BrokenExecutor as error:
+                    raise WorkerError(f"the worker processes are gone: {error}", stage=node.name) from None
+        finally:
+            if diary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(diary)
+
+    async def aclose(self) -> None:
+        """Wait for what runs, drop what waits, end every thread and process."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def close() -> None:
+            for pool in (self._compute, self.files, *self._own):
+                pool.shutdown(wait=True, cancel_futures=True)
+            if self._processes is not None:
+                self._processes.stop()
+                self._processes.join()
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
+
+        # Not in a pool, and not in the loop: joining threads blocks.
+        closer = threading.Thread(target=close, name="aiopipe-close")
+        closer.start()
+        cancelled = False
+        while not done.done():
+            try:
+                await asyncio.shield(done)
+            except asyncio.CancelledError:
+                cancelled = True
+        closer.join()
+        if cancelled:
+            raise asyncio.CancelledError
+
+
+def _entry() -> Callable[..., Any]:
+    from aiopipe.engine.process import run_in_worker
+
+    return run_in_worker
+
+
+def _why(code: int | None, timeout: float | None) -> str:
+    if code == KILLED and timeout is not None:
+        return f"did not answer within {timeout:g} s and was ended"
+    if code is not None and code < 0:
+        import signal
+
+        name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
+        out_of_memory = " (out of memory?)" if name == "SIGKILL" and sys.platform == "linux" else ""
+        return f"was killed by {name}{out_of_memory}"
+    return f"ended by itself with exit code {code}"
+
+
+def _new_diary() -> str:
+    fd, path = tempfile.mkstemp(prefix="aiopipe-diary-")
+    os.write(fd, (-1).to_bytes(8, "little", signed=True))
+    os.close(fd)
+    return path
+
+
+def _read_diary(path: str) -> int:
+    with open(path, "rb") as file:  # noqa: PTH123
+        return int.from_bytes(file.read(8), "little", signed=True)

@@ -1,0 +1,103 @@
+"""Plan -> nodes: neighbouring steps that only compute become one hop off the loop. A pure function.
+
+`fuse` and `apart` give pipelines with the same output; a property test holds them to that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aiopipe.plan import Plan, Step
+
+__all__ = ["Node", "Tally", "apart", "describe", "fuse"]
+
+_COMPUTES = ("decode", "apply", "encode")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a step did to one parcel: records in and out, records rejected, seconds."""
+
+    name: str
+    taken: int
+    given: int
+    rejected: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Node:
+    """What the engine runs as one: a source, a flow, a sink, or a hop of one or more computing steps."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def name(self) -> str:
+        """The steps' names joined: what tasks, channels and messages call the node."""
+        return "+".join(dict.fromkeys(s.name for s in self.steps))
+
+    @property
+    def shape(self) -> str:
+        """ "source", "hop", "flow" or "sink"."""
+        shape = self.steps[0].shape
+        return "hop" if shape in _COMPUTES else shape
+
+    @property
+    def placement(self) -> str:
+        """Where it runs; a process, if one of its steps asks for that."""
+        places = [s.placement for s in self.steps]
+        return next((p for p in places if p not in ("thread", "loop")), places[0])
+
+    def run(self, parcel: Any) -> tuple[Any, tuple[Tally, ...]]:
+        """All steps of a hop on one parcel, one after the other, with what each did."""
+        tallies = []
+        for step in self.steps:
+            rejects = getattr(parcel, "rejects", ())
+            before, begun = len(parcel), time.perf_counter()
+            parcel = step.run(parcel)
+            parcel = relabelled(parcel, len(rejects), step.label)
+            new = len(getattr(parcel, "rejects", ())) - len(rejects)
+            if step.shape == "decode":
+                before = len(parcel) + new
+            tallies.append(Tally(step.name, before, len(parcel), new, time.perf_counter() - begun))
+        return parcel, tuple(tallies)
+
+
+def relabelled(parcel: Any, known: int, label: str) -> Any:
+    """The parcel with its rejects after the first `known` named after the step that made them."""
+    rejects = getattr(parcel, "rejects", ())
+    if len(rejects) == known or all(r.stage == label for r in rejects[known:]):
+        return parcel
+    new = tuple(replace(r, stage=label) for r in rejects[known:])
+    return replace(parcel, rejects=rejects[:known] + new)
+
+
+def fuse(plan: Plan) -> list[Node]:
+    """The fewest nodes: every run of computing steps that may share a place of work is one."""
+    nodes: list[list[Step]] = []
+    for step in plan.steps:
+        if nodes and step.shape in _COMPUTES and nodes[-1][-1].shape in _COMPUTES:
+            places = {s.placement for s in (*nodes[-1], step)} - {"thread"}
+            if len(places) <= 1 and not (places & {"main thread"}):
+                nodes[-1].append(step)
+                continue
+        nodes.append([step])
+    return [Node(tuple(steps)) for steps in nodes]
+
+
+def apart(plan: Plan) -> list[Node]:
+    """Every step a node of its own: slower, and the same bytes."""
+    return [Node((step,)) for step in plan.steps]
+
+
+def describe(nodes: Iterable[Node]) -> list[str]:
+    """One line a node: its name, its shape and where it runs."""
+    lines = []
+    for node in nodes:
+        where = {"loop": "in the event loop", "thread": "in threads", "process": "in processes"}
+        place = where.get(node.placement, f"in the {node.placement}")
+        lines.append(f"{node.name:<40} {node.shape:<7} {place}")
+    return lines

@@ -1,0 +1,154 @@
+"""Records set aside: their places made absolute, and a file that holds them exactly."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import aiofiles
+from aiocsv import AsyncDictReader, AsyncDictWriter
+
+from aiopipe.batch import Segment
+from aiopipe.errors import AiopipeError, FunctionError, RecordError, WorkerError
+from aiopipe.model import Reject, display_path
+from aiopipe.storage.write import Temporary
+
+__all__ = ["COLUMNS", "Places", "RejectsFile", "error_of", "read_rejects"]
+
+COLUMNS = ("path", "line", "record", "byte", "stage", "reason", "raw", "raw_encoding")
+_KINDS: dict[str, type[AiopipeError]] = {
+    "record": RecordError,
+    "function": FunctionError,
+    "worker": WorkerError,
+}
+
+
+def error_of(reject: Reject) -> AiopipeError:
+    """The error that a run without a rejects file ends with."""
+    error = _KINDS[reject.kind](
+        reject.reason, position=reject.position, stage=reject.stage, hint=reject.hint or None
+    )
+    if reject.trace:
+        error.add_note(reject.trace)
+    return error
+
+
+class Places:
+    """Turns positions counted from a chunk's start into positions in the file.
+
+    A chunk's first line is known once all chunks before it have been counted; a reject that comes earlier
+    (parcels out of order) waits.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, dict[int, tuple[int, int]]] = {}
+        self._bases: dict[int, list[tuple[int, int]]] = {}
+
+    def note(self, segments: Iterable[Segment]) -> None:
+        """A chunk was counted: remember how many lines and records each of its segments has."""
+        for segment in segments:
+            if segment.part == 0 and segment.last:
+                continue  # a file in one piece: nothing stands before it
+            file = segment.file.index
+            if segment.part == 0:
+                self._bases[file] = [(segment.head_lines, 0)]
+            self._sizes.setdefault(file, {})[segment.part] = (segment.lines, segment.records)
+
+    def base(self, segment: Segment) -> tuple[int, int] | None:
+        """Lines and records of the file before `segment`; None while an earlier part has not been counted."""
+        if segment.part == 0:
+            return segment.head_lines, 0
+        bases = self._bases.get(segment.file.index)
+        sizes = self._sizes.get(segment.file.index, {})
+        if bases is None:
+            return None
+        while len(bases) <= segment.part:
+            size = sizes.get(len(bases) - 1)
+            if size is None:
+                return None
+            lines, records = bases[-1]
+            bases.append((lines + size[0], records + size[1]))
+        return bases[segment.part]
+
+
+class _Sink(Protocol):
+    async def write(self, data: str) -> Any: ...
+
+
+class RejectsFile:
+    """Rejects as CSV (or JSON lines, for a name that ends in .jsonl), visible when the run has ended.
+
+    `raw` is the record's bytes: as text where they are UTF-8 without NUL, in base64 otherwise, as
+    `raw_encoding` says.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.count = 0
+        self._lines = path.endswith((".jsonl", ".ndjson"))
+        self._temporary = Temporary(path)
+        self._writer = AsyncDictWriter(self, COLUMNS, lineterminator="\n")
+        self._begun = False
+
+    async def write(self, data: str) -> int:
+        """Called by the CSV writer with encoded rows."""
+        self._temporary.write(data.encode())
+        return len(data)
+
+    async def add(self, rejects: Iterable[Reject]) -> None:
+        """Append rejects, all of them in one write."""
+        rows = [_row(r) for r in rejects]
+        self.count += len(rows)
+        if self._lines:
+            await self.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            return
+        if not self._begun:
+            self._begun = True
+            await self._writer.writeheader()
+        if rows:
+            await self._writer.writerows(rows)
+
+    async def commit(self) -> None:
+        """Make the file visible, with its header even if nothing was set aside."""
+        await self.add([])
+        self._temporary.commit()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._temporary.discard()
+
+
+def _row(reject: Reject) -> dict[str, Any]:
+    where = reject.position
+    encoding = "utf-8"
+    try:
+        raw = reject.raw.decode()
+        if "\0" in raw or "\r" in raw:  # readers treat both differently: keep them out of the text
+            raise ValueError
+    except ValueError:
+        encoding, raw = "base64", base64.b64encode(reject.raw).decode()
+    number = {"line": where.line, "record": where.record, "byte": where.byte}
+    return {
+        "path": display_path(where.path),
+        **{k: "" if v is None else v for k, v in number.items()},
+        "stage": reject.stage,
+        "reason": reject.reason,
+        "raw": raw,
+        "raw_encoding": encoding,
+    }
+
+
+async def read_rejects(path: str) -> list[dict[str, Any]]:
+    """The rows of a rejects file, with `raw` as the record's very bytes."""
+    rows: list[dict[str, Any]] = []
+    async with aiofiles.open(path, encoding="utf-8", newline="") as file:
+        if path.endswith((".jsonl", ".ndjson")):
+            rows = [json.loads(line) async for line in file]
+        else:
+            rows = [dict(row) async for row in AsyncDictReader(file)]
+    for row in rows:
+        text = row["raw"]
+        row["raw"] = base64.b64decode(text) if row["raw_encoding"] == "base64" else text.encode()
+    return rows

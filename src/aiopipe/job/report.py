@@ -1,0 +1,98 @@
+"""What a run did, in numbers that add up: read = written + filtered + rejected."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ChannelReport", "Report", "StageReport"]
+
+
+@dataclass(slots=True)
+class StageReport:
+    """One stage: records in, out and set aside, and the seconds it worked (added over its workers)."""
+
+    name: str
+    taken: int = 0
+    given: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelReport:
+    """One edge: parcels and bytes that went through, and seconds its ends waited for each other."""
+
+    name: str
+    items: int
+    nbytes: int
+    waited_to_put: float
+    waited_to_get: float
+    peak_items: int
+    peak_bytes: int
+
+
+@dataclass(slots=True)
+class Report:
+    """The outcome of a run.
+
+    read, written, filtered, rejected: records. files: inputs read to their end; outputs: files made visible.
+    bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop before its input
+    ended. skipped: paths passed over with the reason. items: what `collect` kept.
+    """
+
+    read: int = 0
+    written: int = 0
+    filtered: int = 0
+    rejected: int = 0
+    files: int = 0
+    outputs: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+    stages: list[StageReport] = field(default_factory=list)
+    channels: list[ChannelReport] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+
+    @property
+    def balanced(self) -> bool:
+        """True when read = written + filtered + rejected, and each stage's output is the next one's input."""
+        chain = [s for s in self.stages if s.taken or s.given or s.rejected]
+        joined = all(a.given == b.taken for a, b in zip(chain[:-1], chain[1:], strict=True))
+        return joined and self.read == self.written + self.filtered + self.rejected
+
+    @property
+    def slowest(self) -> StageReport | None:
+        """The stage that worked longest."""
+        return max(self.stages, key=lambda s: s.seconds, default=None)
+
+    @property
+    def rate(self) -> float:
+        """Input bytes a second."""
+        return self.bytes_read / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> str:
+        """The report as a JSON object, without the collected items."""
+        data = dataclasses.asdict(dataclasses.replace(self, items=[]))
+        del data["items"]
+        return json.dumps(data, indent=2, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        files = f"{self.files:,} file{'s' if self.files != 1 else ''}"
+        line = (
+            f"{files}: {self.read:,} records read = {self.written:,} written + {self.filtered:,} filtered"
+            f" + {self.rejected:,} rejected"
+        )
+        speed = f"{self.bytes_read / 1e6:,.1f} MB in {self.seconds:.2f} s ({self.rate / 1e6:,.0f} MB/s)"
+        slowest = self.slowest
+        tail = f"; slowest stage {slowest.name} ({slowest.seconds:.2f} s)" if slowest else ""
+        text = f"{line}\n{speed}{tail}"
+        if self.skipped:
+            text += f"\n{len(self.skipped):,} entries passed over, first {self.skipped[0][0]}: {self.skipped[0][1]}"
+        if self.interrupted:
+            text += "\ninterrupted: files that were not finished have no output; run it again for the rest"
+        return text

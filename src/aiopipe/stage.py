@@ -1,0 +1,380 @@
+"""Stages, and the pipelines that `|` makes of them.
+
+A stage is a frozen dataclass: its fields are its options, its docstring its help, and it does nothing by
+itself. There are three kinds: a Source begins a pipeline, a Sink ends it, Transforms stand between. A
+transform has one of two shapes and no third:
+
+- Apply: `apply(batch, scope) -> batch`, pure and synchronous. Neighbours are fused into one hop off the
+  event loop, in a thread or a process.
+- Flow: `flow(parcels, context)`, an async generator with memory, which runs in the event loop.
+
+`Source | Transform` is a Stream, which can be iterated; a Stream with a Sink is a Pipeline, which can be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
+
+from aiopipe.errors import UsageError
+from aiopipe.options import normalise
+
+if TYPE_CHECKING:
+    from aiopipe.job.report import Report
+    from aiopipe.job.stream import RowStream
+
+__all__ = [
+    "Apply",
+    "Chain",
+    "Context",
+    "Flow",
+    "Items",
+    "Parcel",
+    "Pipeline",
+    "Row",
+    "Scope",
+    "Sink",
+    "Source",
+    "Stage",
+    "Stream",
+    "Transform",
+]
+
+Row = dict[str, str]
+T = TypeVar("T")
+
+
+class Parcel(Protocol):
+    """What travels between stages: a chunk, a batch, encoded bytes or items."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it keeps alive, about."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Python objects in flight, a few hundred at a time, where a pipeline does not carry CSV records."""
+
+    values: list[Any]
+    rejects: tuple[Any, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """A guess: what objects weigh nobody knows cheaply."""
+        return 100 * len(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a stage may know of the records that reach it, decided once for the whole job.
+
+    types: canonical type of each column, as told or as seen in the sample. doubts: columns that look like
+    numbers but for one token, with the token and where it stands. nulls: tokens that mean "no value".
+    """
+
+    types: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    nulls: frozenset[str] = frozenset()
+
+
+class Context(Protocol):
+    """What the engine lends to stages that run in the event loop."""
+
+    workers: int
+    memory: int
+
+    def hop(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        """Run a function off the loop, in the pool for computing."""
+        ...
+
+    def io(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        """Run a blocking system call off the loop, in the pool for files."""
+        ...
+
+    @property
+    def stopping(self) -> bool:
+        """True once the run was asked to stop: sources end at the next boundary."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The base of all stages. `word` is what the shell and the pipeline file call it."""
+
+    word: ClassVar[str] = ""
+    example: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        normalise(self)
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any]) -> Stage:
+        """Make the stage from named options, as the shell and the pipeline file have them."""
+        return cls(**options)
+
+    def __repr__(self) -> str:
+        shown = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value == f.default:
+                continue
+            declared = f.metadata.get("aiopipe", {})
+            shown.append(repr(value) if declared.get("positional") else f"{f.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Source(Stage):
+    """The beginning of a pipeline. gives: "records", "files" or "items"."""
+
+    gives: ClassVar[str] = "records"
+
+    def open(self, context: Context) -> AsyncIterator[Parcel]:
+        """The parcels, in order; an async generator that the engine closes early when nobody wants more."""
+        raise NotImplementedError
+
+    async def survey(self, context: Context) -> Scope:
+        """What a sample of the input tells; called once before the run, only if a stage asks for types."""
+        return Scope()
+
+    @overload
+    def __or__(self, other: Sink) -> Pipeline: ...
+    @overload
+    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Stream: ...
+    def __or__(self, other: Any) -> Stream | Pipeline:
+        return Stream((self,)) | other
+
+
+@dataclass(frozen=True, repr=False)
+class Transform(Stage):
+    """A stage in the middle. takes: the kinds it can work on."""
+
+    takes: ClassVar[tuple[str, ...]] = ("records",)
+
+    def gives(self, kind: str) -> str:
+        """The kind of what comes out when `kind` goes in."""
+        return kind
+
+    def narrow(self, scope: Scope) -> Scope:
+        """What is known of the records behind this stage, given what is known before it.
+
+        ExpressionError or UnknownNameError where the stage cannot work on such records.
+        """
+        return scope
+
+    @property
+    def wants_types(self) -> bool:
+        """True when an expression of this stage names columns, so that a sample must be taken."""
+        return False
+
+    @property
+    def placement(self) -> str:
+        """Where its work runs: "loop", "thread" or "process"."""
+        return "thread"
+
+    @overload
+    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Chain: ...
+    @overload
+    def __or__(self, other: Chain) -> Chain: ...
+    def __or__(self, other: Any) -> Chain:
+        return Chain((self,)) | other
+
+
+@dataclass(frozen=True, repr=False)
+class Apply(Transform):
+    """A transform without memory: one batch in, one batch out, any placement."""
+
+    def apply(self, batch: Any, scope: Scope) -> Any:
+        """The batch transformed. Pure: the same batch and scope give the same result, in any process."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, repr=False)
+class Flow(Transform):
+    """A transform with memory: an async generator over all batches, in the event loop."""
+
+    @property
+    def placement(self) -> str:
+        """Flows live in the loop; their heavy work goes through `context.hop`."""
+        return "loop"
+
+    def flow(self, parcels: AsyncIterator[Any], scope: Scope, context: Context) -> AsyncIterator[Any]:
+        """The parcels transformed; returning early tells everything upstream to stop."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, repr=False)
+class Sink(Stage):
+    """The end of a pipeline."""
+
+    takes: ClassVar[tuple[str, ...]] = ("records", "files", "items")
+
+    def encode(self, parcel: Any, kind: str) -> Any:
+        """The part of the work that needs no memory; fused with the transforms before it."""
+        return parcel
+
+    async def consume(self, parcels: AsyncIterator[Any], context: Context) -> Outcome:
+        """Take everything and make it visible."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a sink did. finished: names of outputs made visible; items: what `collect` kept."""
+
+    records: int = 0
+    files: int = 0
+    nbytes: int = 0
+    items: list[Any] = field(default_factory=list)
+
+
+def lift(other: object) -> tuple[Stage, ...]:
+    """A stage, a chain or a plain callable as stages; UsageError for anything else."""
+    if isinstance(other, Stage):
+        return (other,)
+    if isinstance(other, Chain):
+        return other.stages
+    if callable(other):
+        from aiopipe.stages.map import Map
+
+        return (Map(other),)
+    raise UsageError(f"{other!r} is no stage", hint="put a stage, or a function of one row, behind |")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Transforms joined by `|`, not yet behind a source: a piece that several pipelines can share."""
+
+    stages: tuple[Stage, ...]
+
+    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Chain:
+        more = lift(other)
+        _refuse(self.stages, more)
+        return Chain(self.stages + more)
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.stages))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A source with transforms behind it. Iterate it with `stream()`, or end it with a sink and run it."""
+
+    stages: tuple[Stage, ...]
+
+    @overload
+    def __or__(self, other: Sink) -> Pipeline: ...
+    @overload
+    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Stream: ...
+    def __or__(self, other: Any) -> Stream | Pipeline:
+        more = lift(other)
+        _refuse(self.stages, more)
+        stages = self.stages + more
+        return Pipeline(stages) if isinstance(stages[-1], Sink) else Stream(stages)
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.stages))
+
+    def stream(self, **job: Any) -> RowStream:
+        """The rows, one by one: `async with stream.stream() as rows: async for row in rows: ...`.
+
+        Leaving the block early stops the run and closes its files at once. `job`: as for Pipeline.run.
+        """
+        from aiopipe.job.stream import RowStream
+
+        return RowStream(self, job)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A source, transforms and a sink: what can be run, explained, compared and written to a file."""
+
+    stages: tuple[Stage, ...]
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.stages))
+
+    async def run(
+        self,
+        *,
+        rejects: str | None = None,
+        max_rejects: int | None = None,
+        workers: int | None = None,
+        memory: int | str = "128MB",
+        progress: Any = None,
+        stop: Any = None,
+        debug: bool = False,
+    ) -> Report:
+        """Run to the end and return the report.
+
+        rejects: a file for records set aside; without it the first such record ends the run.
+        max_rejects: how many may be set aside before the run is stopped. workers: threads (or processes) for
+        computing, the number of cores if not given. memory: bytes in flight, about (`"64MB"`).
+        progress: a function called with the running totals. stop: an asyncio.Event; once set, reading stops
+        and what is in flight is finished. Failures arrive in one ExceptionGroup.
+        """
+        from aiopipe.job.run import run
+
+        return await run(
+            self,
+            rejects=rejects,
+            max_rejects=max_rejects,
+            workers=workers,
+            memory=memory,
+            progress=progress,
+            stop=stop,
+            debug=debug,
+        )
+
+    def run_sync(self, **job: Any) -> Report:
+        """`run` for plain code, also inside a thread of an async program; `job` as for `run`."""
+        from asgiref.sync import async_to_sync
+
+        async def go() -> Report:
+            return await self.run(**job)
+
+        report: Report = async_to_sync(go)()
+        return report
+
+    def explain(self) -> str:
+        """The plan as written and as fused, as text; a sample of the input is read for the types."""
+        import asyncio
+
+        from aiopipe.job.run import explain
+
+        return asyncio.run(explain(self))
+
+
+def _refuse(before: tuple[Stage, ...], more: tuple[Stage, ...]) -> None:
+    """Refuse what cannot stand where it is put, at the moment it is put there."""
+    for stage in more:
+        name = type(stage).__name__
+        if isinstance(stage, Source):
+            raise UsageError(f"{name} is a source: it begins a pipeline", hint="put it first, or start another one")
+        if before and isinstance(before[-1], Sink):
+            raise UsageError(
+                f"{name} stands after {type(before[-1]).__name__}, which ends a pipeline", hint="put the sink last"
+            )
+        before = (*before, stage)
+
+
+def with_options(stage: Stage, options: Mapping[str, Any]) -> Stage:
+    """The stage with some options changed; UnknownNameError where it has no such option."""
+    from aiopipe.errors import UnknownNameError, nearest
+    from aiopipe.options import options_of
+
+    known = [o.name for o in options_of(type(stage))]
+    for name in options:
+        if name not in known:
+            raise UnknownNameError(
+                f"{type(stage).word} has no option {name!r}", hint=nearest(name, known)
+            )
+    return replace(stage, **options)

@@ -1,0 +1,66 @@
+"""The stages, in the order the documentation has them. One verb, one file, one line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+
+from aiopipe.errors import UnknownNameError, UsageError, nearest
+from aiopipe.stage import Stage
+
+__all__ = ["TABLE", "find_stage", "register", "words"]
+
+# word -> (module, class). Not imports: the shell's help needs the words alone.
+TABLE: dict[str, tuple[str, str]] = {
+    "read": ("aiopipe.stages.read", "Read"),
+    "find": ("aiopipe.stages.find", "Find"),
+    "filter": ("aiopipe.stages.filter", "Filter"),
+    "derive": ("aiopipe.stages.derive", "Derive"),
+    "select": ("aiopipe.stages.select", "Select"),
+    "drop": ("aiopipe.stages.drop", "Drop"),
+    "rename": ("aiopipe.stages.rename", "Rename"),
+    "head": ("aiopipe.stages.head", "Head"),
+    "skip": ("aiopipe.stages.skip", "Skip"),
+    "dedupe": ("aiopipe.stages.dedupe", "Dedupe"),
+    "map": ("aiopipe.stages.map", "Map"),
+    "write": ("aiopipe.stages.write", "Write"),
+    "collect": ("aiopipe.stages.collect", "Collect"),
+}
+GROUP = "aiopipe.stages"
+_registered: dict[str, type[Stage]] = {}
+
+
+def register(word: str, stage: type[Stage]) -> None:
+    """Make a user's stage known under `word` in every door; UsageError where the word is taken."""
+    known = _registered.get(word)
+    same = known is not None and (known.__module__, known.__qualname__) == (stage.__module__, stage.__qualname__)
+    if word in TABLE or word == "then" or (known is not None and not same):
+        raise UsageError(f"a stage called {word!r} exists already", hint="give yours another word")
+    _registered[word] = stage
+
+
+def words() -> Iterator[str]:
+    """Every word that names a stage: ours, those of installed packages, those registered by `@stage`."""
+    seen = dict.fromkeys(TABLE)
+    seen.update(dict.fromkeys(e.name for e in entry_points(group=GROUP)))
+    seen.update(dict.fromkeys(_registered))
+    yield from seen
+
+
+def find_stage(word: str) -> type[Stage]:
+    """The class behind a word; UnknownNameError with the nearest word where there is none."""
+    if word in TABLE:
+        module, name = TABLE[word]
+        stage = getattr(importlib.import_module(module), name)
+    elif word in _registered:
+        stage = _registered[word]
+    else:
+        found = [e for e in entry_points(group=GROUP) if e.name == word]
+        if not found:
+            raise UnknownNameError(f"no stage {word!r}", hint=nearest(word, words()))
+        stage = found[0].load()
+        stage = getattr(stage, "stage", stage)  # what @stage leaves behind a function's name
+    if not (isinstance(stage, type) and issubclass(stage, Stage)):
+        raise UsageError(f"what is registered as stage {word!r} is no stage", hint="decorate it with @stage")
+    return stage

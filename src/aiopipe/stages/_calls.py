@@ -1,0 +1,210 @@
+"""Calling users' functions: every exception becomes the fault of one row, and no call is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiopipe.errors import FunctionError
+from aiopipe.stage import Context, Items
+from aiopipe.stages._ranges import slices
+from aiopipe.watch import current_watch
+
+__all__ = ["Fault", "call_each", "call_each_async", "fault_of", "item_function"]
+
+CONCURRENCY = 16
+SLICE = 256  # rows called together: their results travel on when all of them are there
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What went wrong with one row: a reason in one line, advice, and the function's own traceback."""
+
+    reason: str
+    hint: str
+    trace: str = ""
+    kind: str = "function"
+
+
+def fault_of(error: BaseException) -> Fault:
+    """An exception of a user's function as a fault: its type, text and the line of the user's code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "aiopipe" not in f.filename.replace("\\", "/").split("/")] or frames
+    where = f" ({own[-1].filename.rpartition('/')[2]}:{own[-1].lineno}, in {own[-1].name})" if own else ""
+    text = str(error)
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, TimeoutError):
+        return Fault(what + where, "raise --timeout, or set such records aside with --rejects FILE", kind="worker")
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return Fault(what + where, "mend the function, or set such records aside with --rejects FILE", trace)
+
+
+def call_each(
+    function: Callable[[Any], Any], values: Iterable[Any]
+) -> tuple[list[Any], dict[int, Fault]]:
+    """function(value) for each value, in order; None and a fault where it raised."""
+    watch = current_watch()
+    if watch is not None and watch.busy:
+        return _call_watched(function, values, watch)
+    results: list[Any] = []
+    faults: dict[int, Fault] = {}
+    append = results.append
+    pending: Iterator[Any] = iter(values)
+    while True:
+        try:  # one try for all rows: they pay nothing for it
+            for value in pending:
+                append(function(value))
+            return results, faults
+        except Exception as error:
+            faults[len(results)] = fault_of(error)
+            append(None)
+
+
+def _call_watched(
+    function: Callable[[Any], Any], values: Iterable[Any], watch: Any
+) -> tuple[list[Any], dict[int, Fault]]:
+    results: list[Any] = []
+    faults: dict[int, Fault] = {}
+    base = watch.begin()
+    for i, value in enumerate(values):
+        if base + i in watch.skip:
+            faults[i] = Fault(f"the worker process {watch.skip[base + i]}", "look at what the function does with this row", kind="worker")
+            results.append(None)
+            continue
+        watch.enter(base + i)
+        try:
+            results.append(function(value))
+        except Exception as error:
+            faults[i] = fault_of(error)
+            results.append(None)
+    watch.enter(-1)
+    return results, faults
+
+
+def item_function(function: Callable[[Any], Any], items: Items) -> Items:
+    """function over Python objects; the first exception ends the run with the object in its message."""
+    values = items.values
+    results: list[Any] = []
+    append = results.append
+    try:
+        for value in values:
+            append(function(value))
+    except Exception as error:
+        raise _item_error(values[len(results)], error) from error
+    return Items(results, items.rejects)
+
+
+def _item_error(value: Any, error: BaseException) -> FunctionError:
+    fault = fault_of(error)
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return FunctionError(f"{fault.reason}, for {shown}", stage="map", hint="mend the function")
+
+
+class _Calls:
+    """Bounded calls to one function, all of them tasks of one group that ends with the flow."""
+
+    def __init__(self, stage: Any, context: Context) -> None:
+        self.stage = stage
+        self.limit = stage.concurrency or CONCURRENCY
+        self.gate = asyncio.Semaphore(self.limit)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.submit = None if stage.is_async else context.own_pool(self.limit)  # type: ignore[attr-defined]
+
+    async def one(self, value: Any, results: list[Any], faults: dict[int, Fault], i: int) -> None:
+        try:
+            async with asyncio.timeout(self.stage.timeout):
+                if self.submit is not None:
+                    results[i] = await self.submit(self.stage.call, value)
+                else:
+                    results[i] = await self.stage.call(value)
+        except TimeoutError as error:
+            if self.stage.timeout is not None and not error.args:
+                error = TimeoutError(f"no answer within {self.stage.timeout:g} s")
+            faults[i] = fault_of(error)
+        except Exception as error:
+            faults[i] = fault_of(error)
+        finally:
+            self.gate.release()
+
+    async def start(self, values: Sequence[Any]) -> tuple[list[Any], dict[int, Fault], list[asyncio.Task[None]]]:
+        results: list[Any] = [None] * len(values)
+        faults: dict[int, Fault] = {}
+        mine = []
+        for i, value in enumerate(values):
+            await self.gate.acquire()
+            task = asyncio.create_task(self.one(value, results, faults, i), name=f"map call {i}")
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+            mine.append(task)
+        return results, faults, mine
+
+    async def close(self) -> None:
+        left = list(self.tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    """Calls on the rows of parcels, several at once, also across parcels; parcels leave in order.
+
+    With ordered=False a parcel leaves when its own rows are done.
+    """
+    from aiopipe.stages._rows import rebuilt
+
+    calls = _Calls(stage, context)
+    flying: deque[tuple[Any, Any, list[Any], dict[int, Fault], list[asyncio.Task[None]]]] = deque()
+
+    async def finish(entry: Any) -> Any:
+        parcel, rows, results, faults, tasks = entry
+        if tasks:
+            await asyncio.wait(tasks)
+        if rows is None:
+            if faults:
+                first = min(faults)
+                raise FunctionError(f"{faults[first].reason}, for {parcel.values[first]!r}"[:300], stage="map", hint="mend the function")
+            return Items(results, parcel.rejects)
+        return await context.hop(rebuilt, parcel, rows, results, faults, stage.columns)
+
+    try:
+        async for parcel in parcels:
+            for part in _slices(parcel):
+                if isinstance(part, Items):
+                    rows, values = None, part.values
+                else:
+                    rows, values = await context.hop(_rows_and_dicts, part)
+                flying.append((part, rows, *await calls.start(values)))
+                while flying and (stage.ordered or len(flying) > 2):
+                    at = 0
+                    if not stage.ordered:
+                        at = next((i for i, e in enumerate(flying) if all(t.done() for t in e[4])), 0)
+                    if len(flying) <= 2 and not all(t.done() for t in flying[at][4]):
+                        break
+                    entry = flying[at]
+                    del flying[at]
+                    yield await finish(entry)
+        while flying:
+            yield await finish(flying.popleft())
+    finally:
+        await calls.close()
+
+
+def _rows_and_dicts(batch: Any) -> tuple[Any, list[Any]]:
+    from aiopipe.stages._rows import rows_of
+
+    rows = rows_of(batch)
+    return rows, list(rows.dicts())
+
+
+def _slices(parcel: Any) -> Iterator[Any]:
+    """Parts small enough that a `head` behind the calls does not wait for thousands of them."""
+    if isinstance(parcel, Items):
+        yield parcel
+    else:
+        yield from slices(parcel, SLICE)

@@ -1,0 +1,77 @@
+"""What filter and derive share: typed columns in, results out, records that do not fit set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aiopipe.codec.types import cast
+from aiopipe.errors import ExpressionError
+from aiopipe.sql import compile_expression, parse
+from aiopipe.stage import Scope
+
+__all__ = ["check", "compiled", "evaluated"]
+
+
+def compiled(text: str, scope: Scope) -> Any:
+    """The expression over the scope's types; a column without a type is text."""
+    types = dict(scope.types)
+    for name in parse(text).columns:
+        if name not in types and not any(name.lower() == t.lower() for t in types):
+            types[name] = "VARCHAR"
+    return compile_expression(text, types)
+
+
+def check(text: str, scope: Scope, stage: str, *, boolean: bool) -> str:
+    """The type of the expression's result; ExpressionError where it cannot be evaluated on such records."""
+    for name in parse(text).columns:
+        if name in scope.doubts:
+            token, path = scope.doubts[name]
+            raise ExpressionError(
+                f"column {name!r} looks like numbers or dates, but holds {token!r} (in {path})",
+                stage=stage,
+                hint=f"say --null {token} if that means no value, or --types {name}=VARCHAR to compare text",
+            )
+    expression = compiled(text, scope)
+    if boolean:
+        expression.require_boolean()
+    result: str = expression.type
+    return result
+
+
+def evaluated(batch: Any, scope: Scope, stage: str, wanted: Sequence[tuple[str, str]]) -> tuple[Any, list[Any]]:
+    """Results of expressions on a batch, and the batch without the records on which one of them failed.
+
+    wanted: pairs of expression and "mask" or "text". The typed columns are made once for all of them.
+    """
+    expressions = [(compiled(text, scope), how) for text, how in wanted]
+    names = list(dict.fromkeys(c for e, _ in expressions for c in e.columns))
+    columns: dict[str, Any] = {}
+    reasons: dict[int, str] = {}
+    hint = ""
+    for name in names:
+        values, kind = batch.values(name), scope.types.get(name, "VARCHAR")
+        columns[name], bad = cast(values, kind, scope.nulls)
+        if bad is not None:
+            for i in np.flatnonzero(bad).tolist():
+                text = values[i].as_py()
+                reasons.setdefault(i, f"{text!r} in column {name!r} is no {kind}")
+                hint = hint or f"say --null {text} if that means no value, or --types {name}=VARCHAR"
+    results = []
+    for expression, how in expressions:
+        call = expression.mask if how == "mask" else expression.text_values
+        found = call(columns, len(batch))
+        for i, why in found.failed.items():
+            reasons.setdefault(i, why)
+        results.append(found.values)
+    if not reasons:
+        return batch, results
+    mask = np.zeros(len(batch), np.bool_)
+    mask[list(reasons)] = True
+    import pyarrow as pa
+
+    keep = pa.array(~mask)
+    left = batch.reject(mask, stage, reasons.__getitem__, hint or "guard the expression, as in CASE or TRY_CAST")
+    return left, [r.filter(keep) for r in results]

@@ -1,0 +1,48 @@
+"""`find`: files, not their contents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, ClassVar
+
+from aiopipe.options import option
+from aiopipe.stage import Context, Items, Source
+from aiopipe.storage.find import Finder
+
+__all__ = ["Find"]
+
+
+@dataclass(frozen=True, repr=False)
+class Find(Source):
+    """Find files: each becomes an item with path, relative and size.
+
+    PATHS are files, directories (every regular file in them, at any depth) or globs. The order is bytewise.
+    Devices and FIFOs inside directories are passed over and counted.
+    """
+
+    word: ClassVar[str] = "find"
+    gives: ClassVar[str] = "files"
+    example: ClassVar[str] = "aiopipe pipe find sample_data/ then head 3 then write - --format jsonl"
+
+    paths: Any = option(kind="texts", positional="many", help="files, directories or globs")
+    include: Any = option(("*",), kind="texts", metavar="GLOB", help="which names to take inside directories")
+    follow: bool = option(False, kind="flag", help="enter directories behind symbolic links")
+
+    def finder(self) -> Finder:
+        """What finds the files of this source."""
+        return Finder(self.paths, self.include, self.follow)
+
+    def matches(self, path: str) -> bool:
+        """Whether a file at `path` would be among the input."""
+        return self.finder().matches(path)
+
+    async def open(self, context: Context) -> AsyncIterator[Any]:
+        """Files, some hundred at a time."""
+        files = self.finder().files()
+        while not context.stopping:
+            some = await context.io(lambda: list(islice(files, 256)))
+            if not some:
+                return
+            yield Items(some)

@@ -1,0 +1,191 @@
+"""`map`: a user's function over rows."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from aiopipe.errors import UsageError
+from aiopipe.options import option
+from aiopipe.stage import Apply, Context, Flow, Items, Scope
+from aiopipe.stages._calls import call_each, call_each_async, item_function
+from aiopipe.stages._generators import streamed
+from aiopipe.stages._rows import rebuilt, rows_of
+
+__all__ = ["Map", "load_function"]
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """The function behind `package.module:function` or `path/to/file.py:function`.
+
+    The working directory counts as a place for modules. UsageError where there is no such function.
+    """
+    module_name, colon, attribute = name.rpartition(":")
+    if not colon or not module_name or not attribute:
+        raise UsageError(f"{name!r} names no function", stage="map", hint="write module:function or file.py:function")
+    module = _load_module(module_name)
+    found: Any = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            from aiopipe.errors import nearest
+
+            functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+            raise UsageError(f"no function {attribute!r} in {module_name}", stage="map", hint=nearest(attribute, functions))
+    if not callable(found):
+        raise UsageError(f"{name} is no function", stage="map", hint="name something that can be called")
+    result: Callable[..., Any] = found
+    return result
+
+
+def _load_module(name: str) -> Any:
+    import sys
+    from pathlib import Path
+
+    if name.endswith(".py"):
+        path = Path(name).resolve()
+        if not path.is_file():
+            raise UsageError(f"no file {name}", stage="map", hint="check the path of the function's module")
+        # Under its own name and with its directory on the path, so that a worker process finds it again.
+        if str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))
+        name = path.stem
+    elif "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(f"cannot import {name}: {error}", stage="map", hint="check the name and PYTHONPATH") from error
+
+
+@dataclass(frozen=True, repr=False)
+class Map(Apply, Flow):
+    """Call FUNCTION with each row (a dict of column name to text) and go on with the row it returns.
+
+    FUNCTION is written module:function or file.py:function. It may be
+
+    - a `def`: called in a thread; with --placement process in worker processes, which is what uses all cores;
+      with --concurrency N in N threads at once, for functions that wait;
+    - an `async def`: called in the event loop, N calls at once with --concurrency N;
+    - an async generator function over rows: called once for each file with an async iterator over its rows;
+      what it yields goes on.
+
+    A row that comes back unchanged keeps its bytes, and so does every field whose value did not change. All
+    rows of a file must come back with the same columns. A row whose function raises is rejected.
+    """
+
+    word: ClassVar[str] = "map"
+    takes: ClassVar[tuple[str, ...]] = ("records", "files", "items")
+    example: ClassVar[str] = (
+        "aiopipe pipe read 'sample_data/flights/*.csv' then map examples/functions.py:shout then head 2 then write -"
+    )
+
+    function: Any = option(kind="function", positional="one", help="module:function, or file.py:function")
+    placement: Any = option(
+        None, choices=("loop", "thread", "process"), help="where it runs (default: by the kind of function)"
+    )
+    concurrency: Any = option(None, kind="int", help="calls at once (default: 16 for async def)")
+    ordered: bool = option(True, kind="flag", help="keep the order of the input (no-ordered: batches as they finish)")
+    timeout: Any = option(None, kind="time", metavar="TIME", help="how long one call may take, such as 5s")
+    columns: Any = option((), kind="texts", help="columns the function gives, if it changes them (for empty files)")
+    thread_sensitive: bool = option(
+        False, kind="flag", help="call it in the one thread that thread-bound code shares (asgiref)"
+    )
+    call: Any = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        function = self.function
+        if isinstance(function, str):
+            call = load_function(function)
+            call = getattr(call, "stage_function", call)
+        elif callable(function):
+            call = function
+        else:
+            raise UsageError(f"{function!r} is no function", stage="map", hint="give it a function of one row")
+        object.__setattr__(self, "call", call)
+        Apply.__post_init__(self)
+        if self.placement is None:
+            place = "loop" if self.is_async or self.concurrency is not None else "thread"
+            place = "main thread" if self.thread_sensitive and not self.is_async else place
+            object.__setattr__(self, "placement", place)
+        self._check()
+
+    def _check(self) -> None:
+        if self.is_async and self.placement != "loop":
+            raise UsageError(
+                f"an async function runs in the loop, not in a {self.placement}",
+                stage="map",
+                hint="leave out placement, or make it a def",
+            )
+        if self.concurrency is not None and self.concurrency < 1:
+            raise UsageError(f"concurrency is {self.concurrency}", stage="map", hint="give it 1 or more")
+        if self.concurrency is not None and self.placement == "process":
+            raise UsageError(
+                "concurrency is for functions that wait; processes are counted by --workers",
+                stage="map",
+                hint="leave out concurrency",
+            )
+        if not self.is_async and self.placement == "loop" and self.concurrency is None:
+            raise UsageError(
+                "a def would hold up the event loop", stage="map", hint="make it async def, or leave out placement"
+            )
+        if self.timeout is not None and not self.is_async and self.placement != "process":
+            raise UsageError(
+                "a thread cannot be stopped, so a def in a thread can have no timeout",
+                stage="map",
+                hint="say placement='process', or make it async def",
+            )
+
+    @property
+    def is_generator(self) -> bool:
+        """Whether the function is an async generator function over rows."""
+        return inspect.isasyncgenfunction(self.call)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function must run in the loop."""
+        call = self.call
+        return (
+            inspect.iscoroutinefunction(call)
+            or inspect.isasyncgenfunction(call)
+            or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004 - an object's own
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A function named by text travels as that text: the worker imports it by the same rules.
+        options = {
+            name: getattr(self, name)
+            for name in ("concurrency", "ordered", "timeout", "columns", "thread_sensitive")
+        }
+        place = None if self.placement == "main thread" else self.placement
+        return _rebuilt_map, (self.function, {**options, "placement": place})
+
+    def gives(self, kind: str) -> str:
+        """Records stay records; of files a function may make anything."""
+        return "records" if kind == "records" else "items"
+
+    def apply(self, batch: Any, scope: Scope) -> Any:
+        """A `def` on every row of a batch, in whatever thread or process this is."""
+        if isinstance(batch, Items):
+            return item_function(self.call, batch)
+        rows = rows_of(batch)
+        results, faults = call_each(self.call, rows.dicts())
+        return rebuilt(batch, rows, results, faults, self.columns)
+
+    async def flow(self, parcels: AsyncIterator[Any], scope: Scope, context: Context) -> AsyncIterator[Any]:
+        """An `async def` with several calls at once, or an async generator function per file."""
+        if self.is_generator:
+            async for parcel in streamed(self.call, parcels, self.columns, context):
+                yield parcel
+            return
+        async for parcel in call_each_async(self, parcels, context):
+            yield parcel
+
+
+def _rebuilt_map(function: Any, options: Mapping[str, Any]) -> Map:
+    return Map(function, **options)
+
+

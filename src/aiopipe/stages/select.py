@@ -1,0 +1,25 @@
+"""`select`: some columns, in the order they are named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from aiopipe.stage import Scope
+from aiopipe.stages._columns import NamesColumns
+
+__all__ = ["Select"]
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Select(NamesColumns):
+    """Keep only COLUMNS, in this order. Their fields keep their bytes, quotes included."""
+
+    word: ClassVar[str] = "select"
+    example: ClassVar[str] = (
+        "aiopipe pipe read 'sample_data/flights/*.csv' then select carrier flight dest then head 3 then write -"
+    )
+
+    def apply(self, batch: Any, scope: Scope) -> Any:
+        """The batch with only these columns."""
+        return batch.select(self.columns)

@@ -1,0 +1,299 @@
+"""`write`: records as files, each visible only when it is complete."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from aiopipe.batch import Segment
+from aiopipe.codec.encode import Encoded, encode, encode_json
+from aiopipe.codec.items import encode_items
+from aiopipe.errors import OutputError, UsageError
+from aiopipe.model import Position, display_path
+from aiopipe.options import option
+from aiopipe.stage import Context, Outcome, Sink, Source
+from aiopipe.storage.write import Temporary, trouble, write_whole
+
+__all__ = ["Write"]
+
+_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_WRITES = 2  # groups of small files being written at once
+
+
+@dataclass(frozen=True, repr=False)
+class Write(Sink):
+    """Write records to a directory that mirrors the input, to one file, or to standard output.
+
+    TO is a directory (it ends in /, or exists): each input file becomes one output file at the same relative
+    path; or a file, which gets all records under one header; or - for standard output. An output appears under
+    its name only when it is complete and on the disk; until then the old file stays as it is.
+    """
+
+    word: ClassVar[str] = "write"
+    example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 3 then write -"
+
+    to: str = option(positional="one", help="a directory, a file, or - for standard output")
+    format: Any = option(
+        None, choices=("csv", "tsv", "jsonl"), help="how to write (default: by the name of the output, else as read)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.to:
+            raise UsageError("no output is named", stage="write", hint="a directory, a file, or -")
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether outputs mirror the input."""
+        return self.to != "-" and (self.to.endswith(("/", os.sep)) or os.path.isdir(self.to))
+
+    def _style(self) -> str | None:
+        if self.format is not None or self.is_directory:
+            return self.format  # type: ignore[no-any-return]
+        return _SUFFIXES.get(os.path.splitext(self.to)[1].lower())
+
+    def check(self, source: Source) -> None:
+        """Refuse an output that is among the input."""
+        matches = getattr(source, "matches", None)
+        if matches is None or self.to == "-":
+            return
+        if self.is_directory:
+            suffixes = {".csv", ".tsv", ".txt"} | {os.path.splitext(p)[1] for p in getattr(source, "paths", ())}
+            if any(matches(os.path.join(self.to, f"aiopipe{s}")) for s in suffixes):
+                raise UsageError(
+                    f"the output {self.to} lies inside the input, and would be read by the next run",
+                    stage="write",
+                    hint="write beside the input, not into it",
+                )
+        elif matches(self.to):
+            raise UsageError(f"the output {self.to} is among the input", stage="write", hint="write to another name")
+
+    def encode(self, parcel: Any, kind: str) -> Any:
+        """Records as the bytes of the output."""
+        style = self._style()
+        if kind != "records":
+            return encode_items(parcel, style or "jsonl")
+        if style == "jsonl":
+            return encode_json(parcel)
+        if style == "tsv":
+            return encode(parcel, "\t")
+        own = parcel.body.header.delimiter
+        return encode(parcel, "," if style == "csv" and (self.format == "csv" or own == b"\t") else None)
+
+    async def consume(self, parcels: AsyncIterator[Any], context: Context) -> Outcome:
+        """Write everything; what is not complete at the end is removed."""
+        if self.to == "-":
+            return await _to_stdout(parcels, context)
+        if self.is_directory:
+            return await _Mirror(self.to, self.format, context).consume(parcels)
+        return await _to_file(self.to, parcels, context)
+
+
+@dataclass
+class _Joined:
+    """Parts of several files as one: one header, line ends between records, the same columns throughout."""
+
+    names: tuple[str, ...] | None = None
+    first: str = ""
+    ended: bool = True
+    newline: bytes = b"\n"
+    pieces: list[Any] = field(default_factory=list)
+
+    def add(self, part: Any) -> list[Any]:
+        """The bytes to write for a parcel; OutputError where its columns differ from the first file's."""
+        out: list[Any] = []
+        if part.names or part.head:
+            if self.names is None:
+                self.names, self.first = part.names, part.segments[0].file.path if part.segments else ""
+                self.newline = part.newline or b"\n"
+                if part.head:
+                    out.append(part.head)
+                    self.ended = part.head[-1:] in (b"\n", b"\r")
+            elif part.names != self.names:
+                raise OutputError(
+                    _difference(part, self.names, self.first),
+                    position=Position(part.segments[0].file.path, 1),
+                    stage="write",
+                    hint="use select before write, so that all files give the same columns, or write to a directory",
+                )
+        for body in part.bodies:
+            if len(body):
+                if not self.ended:
+                    out.append(self.newline)
+                out.append(body)
+                self.ended = bytes(body[-1:]) in (b"\n", b"\r")
+        return out
+
+
+def _difference(part: Encoded, names: tuple[str, ...], first: str) -> str:
+    missing = [n for n in names if n not in part.names]
+    extra = [n for n in part.names if n not in names]
+    if not missing and not extra:
+        return f"the columns stand in another order than in {display_path(first)}"
+    parts = [f"lacks {', '.join(missing)}"] if missing else []
+    parts += [f"has {', '.join(extra)} besides"] if extra else []
+    return f"the header {' and '.join(parts)}, compared with {display_path(first)}"
+
+
+def _unfinished(part: Any) -> bool:
+    segments = part.segments
+    return bool(segments) and not (segments[-1].last and not segments[-1].more)
+
+
+async def _to_file(path: str, parcels: AsyncIterator[Any], context: Context) -> Outcome:
+    outcome, joined = Outcome(), _Joined()
+    temporary = await context.io(Temporary, path)
+    cut_off = False
+    try:
+        async for part in parcels:
+            out = _encoded_like(joined.add(part), part)
+            cut_off = _unfinished(part)
+            if out:
+                await context.io(_write_all, temporary, out)
+            outcome.records += len(part)
+        if context.stopping or cut_off:
+            return outcome  # not all of the input: the old file stays
+        await context.io(temporary.commit)
+        outcome.files, outcome.nbytes = 1, temporary.nbytes
+        return outcome
+    finally:
+        if not outcome.files:
+            temporary.discard()
+
+
+def _write_all(temporary: Temporary, pieces: list[Any]) -> None:
+    for piece in pieces:
+        temporary.write(piece)
+
+
+def _encoded_like(pieces: list[Any], part: Any) -> list[Any]:
+    """Transcoded input (UTF-16, ...) leaves in its own encoding."""
+    if not part.transcode:
+        return pieces
+    return [bytes(p).decode().encode(part.transcode) for p in pieces]
+
+
+async def _to_stdout(parcels: AsyncIterator[Any], context: Context) -> Outcome:
+    outcome, joined = Outcome(), _Joined()
+    stdout = sys.stdout.buffer if hasattr(sys.stdout, "buffer") else None
+    async for part in parcels:
+        for piece in _encoded_like(joined.add(part), part):
+            if stdout is None:  # replaced by something that takes text only
+                sys.stdout.write(bytes(piece).decode(errors="surrogateescape"))
+            else:
+                await context.io(stdout.write, piece)
+            outcome.nbytes += len(piece)
+        outcome.records += len(part)
+        if stdout is not None:
+            await context.io(stdout.flush)
+    outcome.files = 1
+    return outcome
+
+
+@dataclass
+class _Open:
+    """An output being written: what came of its file so far."""
+
+    temporary: Temporary
+    names: tuple[str, ...]
+    arrived: int = 0
+    total: int = -1
+
+
+class _Mirror:
+    """One output for each input file, at the same relative path."""
+
+    def __init__(self, root: str, style: str | None, context: Context) -> None:
+        self.root = root
+        self.style = style
+        self.context = context
+        self.outcome = Outcome()
+        self.open: dict[int, _Open] = {}
+        self.claimed: dict[str, str] = {}
+        self.flying: deque[Awaitable[int]] = deque()
+
+    async def consume(self, parcels: AsyncIterator[Any]) -> Outcome:
+        try:
+            await self.context.io(_make_directory, self.root)
+            async for part in parcels:
+                await self._take(part)
+                self.outcome.records += len(part)
+            while self.flying:
+                self.outcome.nbytes += await self.flying.popleft()
+        finally:
+            for entry in self.open.values():
+                entry.temporary.discard()
+        return self.outcome
+
+    async def _take(self, part: Encoded) -> None:
+        whole: list[tuple[str, tuple[Any, ...]]] = []
+        for segment, body in zip(part.segments, part.bodies, strict=True):
+            if segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
+                whole.append((self._target(segment), tuple(_encoded_like([part.head, body], part))))
+            else:
+                await self._append(segment, part, body)
+        if not whole:
+            return
+        while len(self.flying) >= _WRITES:
+            self.outcome.nbytes += await self.flying.popleft()
+        self.flying.append(self.context.io(write_whole, whole))
+        self.outcome.files += len(whole)
+
+    async def _append(self, segment: Segment, part: Encoded, body: Any) -> None:
+        entry = self.open.get(segment.file.index)
+        if entry is None:
+            temporary = await self.context.io(Temporary, self._target(segment))
+            entry = self.open[segment.file.index] = _Open(temporary, part.names)
+            if part.head:
+                await self.context.io(_write_all, temporary, _encoded_like([part.head], part))
+        elif part.names != entry.names:
+            raise OutputError(
+                f"the columns changed within the file: {', '.join(entry.names)}, then {', '.join(part.names)}",
+                position=Position(segment.file.path),
+                stage="write",
+                hint="a function must return the same columns for all rows of a file",
+            )
+        if len(body):
+            await self.context.io(_write_all, entry.temporary, _encoded_like([body], part))
+        entry.arrived += not segment.more
+        if segment.last:
+            entry.total = segment.part + 1
+        if entry.arrived == entry.total:
+            del self.open[segment.file.index]
+            try:
+                await self.context.io(entry.temporary.commit)
+            except BaseException:
+                entry.temporary.discard()
+                raise
+            self.outcome.nbytes += entry.temporary.nbytes
+            self.outcome.files += 1
+
+    def _target(self, segment: Segment) -> str:
+        relative = segment.file.relative
+        if relative == "-":
+            relative = "stdin.csv"
+        if self.style is not None:
+            stem, suffix = os.path.splitext(relative)
+            relative = (stem if suffix.lower() in {*_SUFFIXES, ".txt"} else relative) + f".{self.style}"
+        target = os.path.join(self.root, relative)
+        if os.path.isabs(relative) or ".." in relative.replace(os.sep, "/").split("/"):
+            raise OutputError(f"{display_path(relative)} would leave {display_path(self.root)}", stage="write")
+        other = self.claimed.setdefault(target, segment.file.path)
+        if other != segment.file.path:
+            raise OutputError(
+                f"{display_path(other)} and {display_path(segment.file.path)} would both become {display_path(target)}",
+                stage="write",
+                hint="read them in two runs, or from a common parent directory",
+            )
+        return target
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise trouble(path, error) from None

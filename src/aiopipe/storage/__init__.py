@@ -1,0 +1,1 @@
+"""Files: finding them, reading them in big blocks, making outputs visible all at once."""

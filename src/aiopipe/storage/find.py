@@ -1,0 +1,182 @@
+"""Paths, globs and directories as files, in one order on every machine, and never a device by accident."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from aiopipe.errors import InputError
+from aiopipe.model import FileRef, display_path
+
+__all__ = ["Finder", "glob_pattern"]
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def glob_pattern(pattern: str) -> re.Pattern[str]:
+    """A glob as a regular expression over relative paths: `**/` is any number of directories, `*` stays in one.
+
+    Names that begin with a dot are matched only by a pattern part that begins with one.
+    """
+    out, parts = "", pattern.split("/")
+    for i, part in enumerate(parts):
+        final = i == len(parts) - 1
+        if part == "**":
+            out += r"(?:(?!\.)[^/]+/)*" + (r"(?!\.)[^/]+" if final else "")
+            continue
+        text = "" if part.startswith(".") else r"(?!\.)"
+        at = 0
+        while at < len(part):
+            c = part[at]
+            close = part.find("]", at + 2) if c == "[" else -1
+            if c == "*":
+                text += "[^/]*"
+            elif c == "?":
+                text += "[^/]"
+            elif close > 0:
+                inner = part[at + 1 : close].replace("\\", "\\\\")
+                text += "[" + ("^" + inner[1:] if inner[0] == "!" else inner) + "]"
+                at = close
+            else:
+                text += re.escape(c)
+            at += 1
+        out += text + ("" if final else "/")
+    return re.compile(out, re.DOTALL)
+
+
+@dataclass
+class Finder:
+    """Finds the files of a list of paths, globs and directories.
+
+    paths: as the user wrote them. include: globs for names inside directories. follow: whether symbolic links
+    to directories are entered (loops are cut). skipped: what was passed over, with the reason.
+    """
+
+    paths: Sequence[str]
+    include: Sequence[str] = ("*",)
+    follow: bool = False
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def files(self) -> Iterator[FileRef]:
+        """The files, each once, path after path, in bytewise order below each.
+
+        InputError where a path is missing or a glob or directory holds nothing.
+        """
+        index, seen = 0, set()
+        several = len(self.paths) > 1
+        for path in self.paths:
+            found = 0
+            for full, relative, size in self._expand(path):
+                found += 1
+                if several:
+                    if full in seen:
+                        continue
+                    seen.add(full)
+                yield FileRef(full, relative, index, size)
+                index += 1
+            if not found:
+                raise InputError(self._nothing(path), hint="check the path; quote a glob so that the shell leaves it")
+
+    def _nothing(self, path: str) -> str:
+        shown = display_path(path)
+        if _MAGIC.search(path) and not os.path.lexists(path):
+            return f"no file matches {shown}"
+        wanted = " or ".join(self.include)
+        return f"no file like {wanted} in {shown}"
+
+    def matches(self, path: str) -> bool:
+        """Whether a file at `path`, were it there, would be among the input."""
+        target = os.path.realpath(path)
+        for spec in self.paths:
+            root, pattern = _split(spec) if _MAGIC.search(spec) else (spec, None)
+            real = os.path.realpath(root or ".")
+            if target == real:
+                return True
+            if not target.startswith(real.rstrip(os.sep) + os.sep):
+                continue
+            relative = os.path.relpath(target, real).replace(os.sep, "/")
+            if pattern is not None:
+                if glob_pattern(pattern).fullmatch(relative):
+                    return True
+            elif any(glob_pattern(g).fullmatch(os.path.basename(relative)) for g in self.include):
+                return True
+        return False
+
+    def _expand(self, path: str) -> Iterator[tuple[str, str, int]]:
+        if _MAGIC.search(path) and not os.path.lexists(path):
+            root, pattern = _split(path)
+            match = glob_pattern(pattern).fullmatch
+            if os.path.isdir(root or "."):
+                depth = None if "**" in pattern else pattern.count("/")
+                for full, relative, entry in self._walk(root, "", depth, []):
+                    if match(relative):
+                        yield from self._regular(full, relative, entry)
+            return
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            raise InputError(
+                f"{display_path(path)}: no such file or directory", hint="check the path"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{display_path(path)}: {error.strerror}", hint="check the path and its permissions") from None
+        if stat.S_ISDIR(status.st_mode):
+            named = [glob_pattern(g).fullmatch for g in self.include]
+            for full, relative, entry in self._walk(path, "", None, [(status.st_dev, status.st_ino)]):
+                if any(m(entry.name) for m in named):
+                    yield from self._regular(full, relative, entry)
+        else:  # named by the user: a pipe or a device is read as a stream
+            regular = stat.S_ISREG(status.st_mode)
+            yield path, os.path.basename(path), status.st_size if regular else -1
+
+    def _walk(
+        self, root: str, below: str, depth: int | None, trail: list[tuple[int, int]]
+    ) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
+        """Files below a directory, bytewise by name; directories in their place among them."""
+        try:
+            with os.scandir(root or ".") as scan:
+                entries = sorted(scan, key=lambda e: os.fsencode(e.name))
+        except OSError as error:
+            raise InputError(f"{display_path(root)}: {error.strerror}", hint="check its permissions") from None
+        for entry in entries:
+            if entry.name.startswith(".") and entry.name in (".aiopipe",):
+                continue
+            full = os.path.join(root, entry.name)
+            relative = f"{below}{entry.name}"
+            if not entry.is_dir(follow_symlinks=self.follow):
+                yield full, relative, entry
+                continue
+            if depth == 0 or entry.name.startswith("."):
+                continue
+            status = entry.stat(follow_symlinks=self.follow)
+            here = (status.st_dev, status.st_ino)
+            if here in trail:
+                self.skipped.append((full, "a symbolic link that leads back to a directory above it"))
+                continue
+            yield from self._walk(full, relative + "/", None if depth is None else depth - 1, [*trail, here])
+
+    def _regular(self, full: str, relative: str, entry: os.DirEntry[str]) -> Iterator[tuple[str, str, int]]:
+        try:
+            status = entry.stat()
+        except OSError as error:
+            self.skipped.append((full, error.strerror or "unreadable"))
+            return
+        if stat.S_ISREG(status.st_mode):
+            yield full, relative, status.st_size
+        elif stat.S_ISDIR(status.st_mode):
+            self.skipped.append((full, "a symbolic link to a directory"))
+        else:
+            self.skipped.append((full, "no regular file"))
+
+
+def _split(pattern: str) -> tuple[str, str]:
+    """A glob as its plain leading directory and the rest."""
+    parts = pattern.replace(os.sep, "/").split("/")
+    at = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
+    root = "/".join(parts[:at])
+    if at and not root:
+        root = "/"
+    return root, "/".join(parts[at:])

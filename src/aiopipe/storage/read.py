@@ -1,0 +1,411 @@
+"""Read CSV files as chunks of whole records: big files block by block, small ones many to a chunk."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import aiofiles
+
+from aiopipe.batch import Header, Segment, duplicates
+from aiopipe.codec import precise
+from aiopipe.codec.chunk import Chunk
+from aiopipe.codec.cut import Cutter, clean_quotes
+from aiopipe.codec.dialect import Dialect, boms
+from aiopipe.codec.index import header_fields
+from aiopipe.errors import InputError, RecordError
+from aiopipe.model import FileRef, Position, display_path
+
+if TYPE_CHECKING:
+    from aiopipe.stage import Context
+
+__all__ = ["BLOCK", "Input", "read_chunks"]
+
+# 1 MiB: smaller blocks make threads trade the GIL too often, larger ones leave the second level cache.
+BLOCK = 1 << 20
+SMALL = 128 << 10  # files up to this size travel together,
+GROUP = 256  # at most this many to a chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file with how it is to be read."""
+
+    file: FileRef
+    dialect: Dialect
+
+
+def trouble(file: FileRef, error: OSError) -> InputError:
+    """An operating system's complaint about an input file, as ours."""
+    hints = {
+        errno.ENOENT: "it was there when the run began: do not move input while it is read",
+        errno.EACCES: "check its permissions",
+        errno.EISDIR: "name the files in it, or give the directory itself to read",
+    }
+    return InputError(
+        error.strerror or str(error),
+        position=Position(file.path),
+        stage="read",
+        hint=hints.get(error.errno or 0, "check the file and its disk"),
+    )
+
+
+async def read_chunks(
+    inputs: Iterable[Input], context: Context, block: int = BLOCK
+) -> AsyncIterator[Chunk]:
+    """The chunks of all inputs, file after file. Ends at a block's end when the context is stopping.
+
+    InputError for what cannot be read; RecordError for a header or record that cannot be found.
+    """
+    small = min(SMALL, block)
+    group: list[Input] = []
+    weight = 0
+    for item in inputs:
+        if context.stopping:
+            return
+        size = item.file.size
+        if 0 <= size <= small and not item.dialect.transcoded:
+            group.append(item)
+            weight += size
+            if len(group) < GROUP and weight < block:
+                continue
+            for chunk in await context.io(_small_files, group):
+                yield chunk
+            group, weight = [], 0
+            continue
+        if group:
+            for chunk in await context.io(_small_files, group):
+                yield chunk
+            group, weight = [], 0
+        async for chunk in _large_file(item, context, block):
+            yield chunk
+    if group:
+        for chunk in await context.io(_small_files, group):
+            yield chunk
+
+
+def _open(file: FileRef) -> tuple[int, os.stat_result]:
+    # O_NONBLOCK: a FIFO that took the file's place since it was found must not hang us.
+    fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "no regular file any more")
+    return fd, status
+
+
+def _unchanged(file: FileRef, before: os.stat_result, after: os.stat_result, count: int) -> None:
+    same = before.st_mtime_ns == after.st_mtime_ns and before.st_size == after.st_size == count
+    if not same:
+        raise InputError(
+            f"changed while it was read ({before.st_size} bytes, then {max(after.st_size, count)})",
+            position=Position(file.path),
+            stage="read",
+            hint="run again when nobody writes to it",
+        )
+
+
+def _small_files(group: list[Input]) -> list[Chunk]:
+    """Read whole small files, and put those with the same header into one chunk; the order stays."""
+    chunks: list[Chunk] = []
+    run: list[tuple[Segment, bytes]] = []
+    header: Header | None = None
+    dialect = group[0].dialect
+
+    def close() -> None:
+        nonlocal run
+        if run and header is not None:
+            chunks.append(_bundle(run, header, dialect))
+        run = []
+
+    for item in group:
+        file = item.file
+        try:
+            fd, before = _open(file)
+            try:
+                data = os.read(fd, before.st_size + 1)
+                while len(data) < before.st_size:
+                    more = os.read(fd, before.st_size + 1 - len(data))
+                    if not more:
+                        break
+                    data += more
+                _unchanged(file, before, os.fstat(fd), len(data))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise trouble(file, error) from None
+        try:
+            mine, start, head_lines = read_header(data, item.dialect, header)
+        except RecordError as error:
+            raise _at(error, file) from None
+        body = data[start:]
+        # A file whose quotes are odd could pull its neighbours' records into a field: it travels alone.
+        tame = clean_quotes(body, item.dialect) and body.count(item.dialect.quote.encode() or b"\0") % 2 == 0
+        segment = Segment(file, 0, True, 0, start, head_lines=head_lines)
+        if mine != header or item.dialect != dialect or not tame:
+            close()
+            header, dialect = mine, item.dialect
+        if tame:
+            run.append((segment, body))
+        else:
+            chunks.append(Chunk(body, mine, item.dialect, (segment,)))
+    close()
+    return chunks
+
+
+def _bundle(run: list[tuple[Segment, bytes]], header: Header, dialect: Dialect) -> Chunk:
+    if len(run) == 1:
+        return Chunk(run[0][1], header, dialect, (run[0][0],))
+    pieces: list[bytes] = []
+    segments: list[Segment] = []
+    at = 0
+    for segment, body in run:
+        segments.append(replace(segment, offset=at))
+        if body and body[-1:] not in b"\r\n":
+            body += b"\n"
+            segments[-1] = replace(segments[-1], clipped=1)
+        elif body[-1:] == b"\r":  # a lone CR at its end must not meet a neighbour's LF
+            body += b"\n"
+            segments[-1] = replace(segments[-1], clipped=1)
+        pieces.append(body)
+        at += len(body)
+    return Chunk(b"".join(pieces), header, dialect, tuple(segments))
+
+
+def read_header(data: bytes, dialect: Dialect, known: Header | None = None) -> tuple[Header, int, int]:
+    """The header at the beginning of a file, where its records start, and how many lines come before them.
+
+    `known` is given back when the header is the same, so that neighbours share it.
+    """
+    bom = boms.get(dialect.inner_encoding, b"")
+    bom = bom if bom and data.startswith(bom) else b""
+    first = precise.split_record(data, dialect, len(bom))
+    if first is None:
+        return Header((), (), bom, b"", dialect.header, dialect.delimiter.encode(), dialect.quote.encode(),
+                      dialect.inner_encoding), len(data), data.count(b"\n")  # fmt: skip
+    fields, record = first
+    if not dialect.header:
+        names = [f"column{i}" for i in range(1, len(fields) + 1)]
+        fields, stop, newline = [n.encode() for n in names], len(bom), b"\n"
+    else:
+        names = _names(fields, dialect, data, record)
+        stop, newline = record.stop, data[record.ends[-1] : record.stop]
+    header = Header(
+        tuple(names),
+        tuple(fields),
+        bom,
+        newline,
+        dialect.header,
+        dialect.delimiter.encode(),
+        dialect.quote.encode(),
+        dialect.inner_encoding,
+    )
+    lines = data.count(b"\n", 0, stop) if b"\n" in newline or not newline else data[:stop].count(b"\r")
+    return known if header == known and known is not None else header, stop, lines
+
+
+def _names(fields: list[bytes], dialect: Dialect, data: bytes, record: precise.Record) -> list[str]:
+    if record.unclosed >= 0:
+        raise RecordError(
+            "a quote in the header is never closed",
+            hint="close it, or say --quote none if quotes mean nothing in this file",
+        )
+    if b"\0" in data[record.start : record.stop]:
+        raise RecordError(
+            "a NUL byte in the header", hint="the file may be UTF-16 (say --encoding utf-16) or no text at all"
+        )
+    try:
+        names = header_fields(fields, dialect)
+    except UnicodeDecodeError as error:
+        raise RecordError(
+            f"the header is not {dialect.encoding}: byte 0x{error.object[error.start]:02X}",
+            hint="say --encoding cp1252 (or latin-1, utf-16, ...)",
+        ) from None
+    twice = duplicates(names)
+    if twice and dialect.number_duplicates:
+        return _numbered(names)
+    return names
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """x, x, x as x, x_2, x_3; a number that is taken is passed over."""
+    taken, out, count = set(names), [], dict[str, int]()
+    for name in names:
+        if name not in count:
+            count[name] = 1
+            out.append(name)
+            continue
+        while f"{name}_{count[name] + 1}" in taken:
+            count[name] += 1
+        count[name] += 1
+        out.append(f"{name}_{count[name]}")
+        taken.add(out[-1])
+    return out
+
+
+def _at(error: RecordError, file: FileRef, line: int | None = 1) -> RecordError:
+    return RecordError(
+        error.message, position=error.position or Position(file.path, line), stage="read", hint=error.hint
+    )
+
+
+async def _blocks(item: Input, context: Context, block: int) -> AsyncIterator[bytes]:
+    """The bytes of one input; a regular file is watched for changes, a stream is read until it ends."""
+    file = item.file
+    if file.size < 0:
+        from aiopipe.storage.streams import stream_blocks
+
+        async for data in stream_blocks(file.path, context, block):
+            yield data
+        return
+    try:
+        fd, before = await context.io(_open, file)
+    except OSError as error:
+        raise trouble(file, error) from None
+    count = 0
+    async with aiofiles.open(fd, "rb", buffering=0, executor=getattr(context, "files", None)) as handle:
+        while True:
+            try:
+                data = await handle.read(block)
+            except OSError as error:
+                raise trouble(file, error) from None
+            if not data:
+                break
+            count += len(data)
+            yield data
+            if context.stopping:
+                return
+        _unchanged(file, before, os.fstat(fd), count)
+
+
+async def _large_file(item: Input, context: Context, block: int) -> AsyncIterator[Chunk]:
+    """One file, or stream, as chunks."""
+    file, dialect = item.file, item.dialect
+    cutter = Cutter(dialect)
+    header: Header | None = None
+    decoder: Any = None
+    outer = ""
+    quote = dialect.quote.encode()
+    part, byte, head_lines, waiting = 0, 0, 0, b""
+    held: Chunk | None = None  # one chunk is held back, so that the last one can be marked
+    ended = False
+    source = _blocks(item, context, block)
+    try:
+        while not ended:
+            data = await anext(source, b"")
+            ended = not data
+            if ended and context.stopping:
+                return
+            if dialect.transcoded:
+                if decoder is None:
+                    outer = _outer_encoding(dialect.encoding, data)
+                    decoder = codecs.getincrementaldecoder(outer)()
+                data = _transcode(decoder, data, ended, item)
+            if header is None:
+                waiting += data
+                whole = ended or _has_record(waiting, dialect)
+                if len(waiting) > dialect.max_record and not whole:
+                    raise RecordError("the header is longer than the limit", hint="is this a CSV file?")
+                if not whole:
+                    continue
+                header, start, head_lines = read_header(waiting, dialect)
+                byte, data, waiting = start, waiting[start:], b""
+                if outer:
+                    header, byte = replace(header, transcode=outer), -1
+            if ended:
+                chunk = (cutter.feed(data) if data else b"") + cutter.finish()
+            elif quote and quote in data:
+                chunk = await context.hop(cutter.feed, data)
+            else:
+                chunk = cutter.feed(data)
+            if not chunk and not ended:
+                continue
+            if held is not None:
+                yield held
+            segment = Segment(file, part, ended, 0, byte, head_lines=head_lines if part == 0 else 0)
+            held = Chunk(chunk, header, dialect, (segment,))
+            part += 1
+            byte = byte + len(chunk) if byte >= 0 else -1
+        if held is not None:
+            yield held
+    except RecordError as error:
+        raise _at(error, file, None if header is not None else 1) from None
+    finally:
+        await source.aclose()  # type: ignore[attr-defined]
+
+
+def _has_record(data: bytes, dialect: Dialect) -> bool:
+    """Whether a whole record stands in `data`, its line end included."""
+    return next(precise.records(data, dialect, 0, final=False), None) is not None
+
+
+def _outer_encoding(encoding: str, data: bytes) -> str:
+    """UTF-16 and UTF-32 with their byte order: the mark is then an ordinary character that is kept."""
+    if encoding in ("utf-16", "utf-32"):
+        big = data.startswith(codecs.BOM_UTF16_BE if encoding == "utf-16" else codecs.BOM_UTF32_BE)
+        return encoding + ("-be" if big else "-le")
+    return encoding
+
+
+def _transcode(decoder: Any, data: bytes, ended: bool, item: Input) -> bytes:
+    try:
+        text: str = decoder.decode(data, ended)
+        return text.encode()
+    except UnicodeError as error:
+        raise RecordError(
+            f"the file is not {item.dialect.encoding}: {error}",
+            position=Position(item.file.path),
+            hint="say --encoding with what it is",
+        ) from None
+
+
+def chunks_of(data: bytes, dialect: Dialect, name: str = "data", block: int = BLOCK) -> Iterator[Chunk]:
+    """The chunks of a CSV held in memory: what tests and the sample use, without a loop."""
+    file = FileRef(name, name, 0, len(data))
+    header, start, head_lines = read_header(data, dialect)
+    cutter, part, byte = Cutter(dialect), 0, start
+    blocks = [data[i : i + block] for i in range(start, len(data), block)] or [b""]
+    for i, piece in enumerate(blocks):
+        last = i == len(blocks) - 1
+        chunk = cutter.feed(piece) + (cutter.finish() if last else b"")
+        if chunk or last:
+            yield Chunk(chunk, header, dialect, (Segment(file, part, last, 0, byte, head_lines=head_lines if part == 0 else 0),))
+            part += 1
+            byte += len(chunk)
+
+
+def sample_values(file: FileRef, dialect: Dialect, records: int) -> dict[str, list[str]]:
+    """The values of every column in the first records of a file; malformed records are passed over."""
+    try:
+        fd, status = _open(file)
+        try:
+            data = os.read(fd, min(status.st_size, BLOCK))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise trouble(file, error) from None
+    whole = len(data) == status.st_size
+    if dialect.transcoded:
+        decoder = codecs.getincrementaldecoder(dialect.encoding)("replace")
+        data = decoder.decode(data, whole).encode()
+    try:
+        header, start, _ = read_header(data, dialect)
+        body = data[start:]
+        if not whole:
+            body = Cutter(dialect).feed(body) or body
+    except RecordError as error:
+        raise _at(error, file) from None
+    from aiopipe.codec.chunk import decode
+
+    batch = decode(Chunk(body, header, dialect, (Segment(file, 0, True, 0, start),)))
+    if len(batch) > records:
+        import numpy as np
+
+        batch = batch.filter(np.arange(len(batch)) < records)
+    unique = [c for c in batch.columns if batch.names.count(c.name) == 1]
+    return {c.name: batch.values(c.name).to_pylist() for c in unique}
