@@ -1,0 +1,167 @@
+"""An expression bound to the types of its columns: evaluate it batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+
+from aiopipe.codec.types import TYPES, arrow_type
+from aiopipe.errors import ExpressionError
+from aiopipe.sql import direct
+from aiopipe.sql.arrow import joined
+from aiopipe.sql.binding import Column, bind, resolve
+from aiopipe.sql.caret import expression_error
+from aiopipe.sql.failures import isolate
+from aiopipe.sql.session import evaluation_errors, forget, session
+from aiopipe.sql.syntax import Parsed, parse
+from aiopipe.sql.text import as_text
+
+__all__ = ["Evaluated", "Expression", "compile_expression", "compile_predicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What an expression gave: a value per record, and why there is none where it could not be computed.
+
+    values: as long as the batch, in its order; NULL at failed records. failed: record -> message.
+    """
+
+    values: Any
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """An SQL expression bound to the types of its columns. Safe to use from several threads at once.
+
+    columns: the columns it needs, as the file names them. type: of its result, as DuckDB calls it.
+    """
+
+    text: str
+    columns: tuple[str, ...]
+    type: str
+    _bound: tuple[Column, ...] = field(repr=False)
+    _direct: direct.Plan | None = field(repr=False, compare=False, hash=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Plans are closures and do not travel; the other process makes its own, once.
+        return (compile_expression, (self.text, {c.name: c.type for c in self._bound}))
+
+    def evaluate(self, columns: Mapping[str, Any], length: int) -> Evaluated:
+        """The typed values of the expression for `length` records, whose columns are Arrow arrays by name."""
+        values = self._directly(columns, length)
+        return (
+            Evaluated(values) if values is not None else self._by_duckdb(f"({self.text}\n)", columns, length)
+        )
+
+    def mask(self, columns: Mapping[str, Any], length: int) -> Evaluated:
+        """The same for a condition: an Arrow boolean array, NULL where SQL does not know."""
+        self.require_boolean()
+        return self.evaluate(columns, length)
+
+    def text_values(self, columns: Mapping[str, Any], length: int) -> Evaluated:
+        """The values as text, as DuckDB's CAST(... AS VARCHAR) writes them; NULL stays NULL."""
+        values = self._directly(columns, length)
+        text = None if values is None else as_text(values)
+        if text is not None:
+            return Evaluated(text)
+        return self._by_duckdb(f"CAST(({self.text}\n) AS VARCHAR)", columns, length)
+
+    def require_boolean(self) -> None:
+        """ExpressionError unless the result is true or false."""
+        if self.type != "BOOLEAN":
+            hint = f"write a comparison, such as {_shown(self.text)} > 0"
+            if self.type == "VARCHAR":
+                hint = f"write a comparison, such as {_shown(self.text)} = 'yes'"
+            raise expression_error(f"a condition is needed, this is {self.type}", self.text, None, hint)
+
+    def _directly(self, columns: Mapping[str, Any], length: int) -> Any:
+        if self._direct is None:
+            return None
+        values = self._direct.run(columns)
+        return values if values is None else _of_length(values, length, self.text)
+
+    def _by_duckdb(self, select: str, columns: Mapping[str, Any], length: int) -> Evaluated:
+        batch = self._batch(columns, length)
+        try:
+            return Evaluated(self._values(select, batch))
+        except evaluation_errors():
+            values, failed = isolate(self._values, select, batch)
+            return Evaluated(_of_length(values, length, self.text), failed)
+
+    def _values(self, select: str, batch: pa.RecordBatch) -> Any:
+        """The only column of SELECT {select}; evaluation_errors() if a value is at fault.
+
+        A BinderException passes as well: the expression itself is bound, but TRY does not take every one.
+        """
+        import duckdb
+
+        try:
+            table = session().run(select, batch)
+        except (*evaluation_errors(), duckdb.BinderException):
+            raise
+        except duckdb.Error as error:
+            forget()
+            raise ExpressionError(f"{_shown(self.text)}: {error}") from error
+        values = joined(table.column(0))
+        return _of_length(
+            _canonical(values, self.type if select[0] == "(" else ""), batch.num_rows, self.text
+        )
+
+    def _batch(self, columns: Mapping[str, Any], length: int) -> pa.RecordBatch:
+        arrays = [joined(columns[c.name]) for c in self._bound]
+        # Without a column there would be nothing to count the records by.
+        names = [c.name for c in self._bound] or ["-"]
+        return pa.RecordBatch.from_arrays(arrays or [pa.nulls(length, pa.int8())], names=names)
+
+
+def compile_expression(text: str, types: Mapping[str, str]) -> Expression:
+    """Bind an expression to the types of columns (DuckDB's names); only the columns it names need be there.
+
+    ExpressionError, with a caret, when it does not parse, names an unknown column, or its types do not fit.
+
+    >>> compile_expression("Amount * 2", {"amount": "BIGINT", "other": "VARCHAR"}).columns
+    ('amount',)
+    """
+    parsed = parse(text)
+    return _compile(text, resolve(parsed, types))
+
+
+def compile_predicate(text: str, types: Mapping[str, str]) -> Expression:
+    """The same for a condition: ExpressionError unless its result is BOOLEAN."""
+    expression = compile_expression(text, types)
+    expression.require_boolean()
+    return expression
+
+
+@lru_cache(maxsize=512)
+def _compile(text: str, bound: tuple[Column, ...]) -> Expression:
+    parsed: Parsed = parse(text)
+    type_name = bind(parsed, bound)
+    plan = direct.plan(parsed.tree, bound)
+    if plan is not None and plan.type != type_name:
+        plan = None
+    return Expression(text, tuple(c.name for c in bound), type_name, bound, plan)
+
+
+def _of_length(values: Any, length: int, text: str) -> Any:
+    if len(values) != length:
+        raise ExpressionError(f"{_shown(text)}: {len(values)} values for {length} records")
+    return values
+
+
+def _canonical(values: Any, type_name: str) -> Any:
+    """Values of one of our types as the Arrow type that goes with it; DuckDB names UTC in its own way."""
+    if type_name in TYPES or type_name.startswith("DECIMAL("):
+        kind = arrow_type(type_name)
+        return values if values.type == kind else values.cast(kind)
+    return values
+
+
+def _shown(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:57]}..."

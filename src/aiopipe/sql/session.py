@@ -1,0 +1,182 @@
+"""DuckDB as this room uses it: one locked-down connection per thread, fed Arrow columns, giving Arrow back.
+
+No files, no network, no extensions, no Python variables, one thread, time zone UTC: what an expression gives
+depends on the expression and its columns alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import threading
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Session", "describe_error", "evaluation_errors", "session"]
+
+KEPT = 64  # statements a thread keeps planned; a pipeline has a handful
+
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "threads": 1,
+    "enable_external_access": False,
+    "autoload_known_extensions": False,
+    "autoinstall_known_extensions": False,
+    "python_enable_replacements": False,
+    "preserve_insertion_order": True,
+}
+_SETTINGS = (
+    "SET TimeZone = 'UTC'",  # an option of the built-in icu extension, unknown to connect()
+    "SET errors_as_json = true",
+    "SET enable_progress_bar = false",
+    "SET lock_configuration = true",
+)
+
+
+class _Feed:
+    """A table whose rows are replaced between runs of a planned statement: DuckDB asks anew at each run."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.batch.__arrow_c_stream__(requested_schema)
+
+
+class Session:
+    """A connection and the statements it has planned. It belongs to the thread that made it."""
+
+    def __init__(self) -> None:
+        import duckdb
+
+        self.connection = duckdb.connect(":memory:", config=_CONFIG)
+        for setting in _SETTINGS:
+            self.connection.execute(setting)
+        # Before 2.0 DuckDB takes the stream once, when the object is registered: plan anew for each batch.
+        self._replans = int(duckdb.__version__.split(".")[0]) < 2
+        self._planned: OrderedDict[tuple[str, Any], tuple[str, _Feed, Any]] = OrderedDict()
+        self._count = 0
+
+    def syntax(self, statement: str) -> dict[str, Any]:
+        """DuckDB's syntax tree of a statement, or its error, as it serializes them."""
+        rows = self.connection.execute(
+            "SELECT json_serialize_sql(?, skip_null := true, skip_empty := true)", [statement]
+        ).fetchall()
+        tree: dict[str, Any] = json.loads(rows[0][0])
+        return tree
+
+    def bind(self, statement: str, schema: pa.Schema) -> str:
+        """The type of a statement's only column, over a table `batch` of this schema; duckdb.Error else."""
+        self.connection.register("batch", pa.Table.from_batches([], schema))
+        try:
+            result = self.connection.execute(statement)
+            kind = str(result.description[0][1]) if result.description else ""
+            result.fetchall()  # DuckDB 2.0 takes no other work before a result is read to its end
+            return kind
+        finally:
+            self.connection.unregister("batch")
+
+    def run(self, select: str, batch: pa.RecordBatch) -> Any:
+        """The Arrow table of `SELECT {select} FROM batch`, in order."""
+        if self._replans:
+            return self._run_anew(select, batch)
+        key = (select, batch.schema)
+        kept = self._planned.get(key)
+        if kept is None:
+            kept = self._planned[key] = self._plan(select, batch)
+            if len(self._planned) > KEPT:
+                self.connection.unregister(self._planned.popitem(last=False)[1][0])
+        else:
+            self._planned.move_to_end(key)
+        _, feed, relation = kept
+        feed.batch = batch
+        try:
+            return relation.to_arrow_table()
+        finally:
+            feed.batch = batch.slice(0, 0)
+
+    def _plan(self, select: str, batch: pa.RecordBatch) -> tuple[str, _Feed, Any]:
+        self._count += 1
+        view, feed = f"batch_{self._count}", _Feed(batch)
+        self.connection.register(view, feed)
+        return view, feed, self.connection.sql(f"SELECT {select} FROM {view}")
+
+    def _run_anew(self, select: str, batch: pa.RecordBatch) -> Any:
+        self.connection.register("batch", pa.Table.from_batches([batch]))
+        try:
+            return self.connection.sql(f"SELECT {select} FROM batch").to_arrow_table()
+        finally:
+            self.connection.unregister("batch")
+
+    def functions(self) -> list[tuple[str, str, str | None, str | None]]:
+        """(name, kind, stability, macro body) of every function DuckDB knows here."""
+        return self.connection.execute(
+            "SELECT DISTINCT lower(function_name), function_type, stability, macro_definition"
+            " FROM duckdb_functions()"
+        ).fetchall()
+
+    def close(self) -> None:
+        """Let go of the connection; the session is of no more use."""
+        self._planned.clear()
+        self.connection.close()
+
+
+_local = threading.local()
+_all: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def session() -> Session:
+    """This thread's session; about 20 ms when it is the thread's first."""
+    found: Session | None = getattr(_local, "session", None)
+    if found is None:
+        found = _local.session = Session()
+        _all.add(found)
+    return found
+
+
+def forget() -> None:
+    """Drop this thread's session: after an internal error DuckDB refuses everything else."""
+    found: Session | None = getattr(_local, "session", None)
+    if found is not None:
+        del _local.session
+        found.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    # A connection that still holds a Python object at exit makes its bindings complain on stderr.
+    for one in list(_all):
+        one.close()
+
+
+def evaluation_errors() -> tuple[type[duckdb.Error], ...]:
+    """What DuckDB raises when a value is at fault: a bad cast, an overflow, a wrong argument."""
+    import duckdb
+
+    return (duckdb.DataError, duckdb.InvalidInputException)
+
+
+def describe_error(error: Exception) -> tuple[str, int | None]:
+    """A DuckDB error as its message, first sentence only, and the byte of the statement it points at."""
+    text = str(error)
+    brace = text.find("{")
+    try:
+        fields = json.loads(text[brace:]) if brace >= 0 else {}
+    except ValueError:
+        fields = {}
+    message = fields.get("exception_message", text if not fields else "").strip()
+    at = fields.get("position")
+    return shorten(message), int(at) if at is not None and str(at).isdigit() else None
+
+
+def shorten(message: str) -> str:
+    """The first line of a DuckDB message without its advice about settings nobody can reach from here."""
+    line = message.split("\n", 1)[0]
+    for tail in (". You might need", ". Use TRY", " Use SET", ". Please transition"):
+        line = line.split(tail, 1)[0]
+    return line.strip()
