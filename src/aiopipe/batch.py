@@ -68,7 +68,7 @@ class Body:
     starts, stops: each record with its line end. ends: (records, columns), where each field ends.
     numbers: each record's place among all records of the chunk (None: 0, 1, 2, ...).
     bounds: first record of each segment, and the number of records: one more than there are segments.
-    origin: for bytes a stage wrote anew, the body the records came from, with `sources` its record per record.
+    origin: for bytes a stage wrote anew, the body the records came from, with `sources` its record for each.
     """
 
     data: bytes
@@ -155,7 +155,7 @@ class Column:
     """A column of a batch: a field of its body as read, or values that a stage computed.
 
     values: when field < 0, an Arrow string array as long as the batch. written: the same as bytes, where a
-    stage knows better than the encoder how each field was written (a value it did not change keeps its quotes).
+    stage knows better than the encoder how each was written (a value it did not change keeps its quotes).
     """
 
     name: str
@@ -206,7 +206,8 @@ class Batch:
         bounds = self.body.bounds
         if self.rows is not None:
             bounds = np.searchsorted(self.rows, bounds)
-        return np.diff(bounds).tolist()
+        kept: list[int] = np.diff(bounds).tolist()
+        return kept
 
     def column(self, name: str) -> Column:
         """The column called `name`; UnknownNameError names the nearest when there is none."""

@@ -25,7 +25,7 @@ def clean_quotes(data: bytes, dialect: Dialect) -> bool:
 
 
 def quotes_agree(b: np.ndarray, q: np.ndarray, dialect: Dialect) -> bool:
-    """Whether the quotes at positions `q` of `b` alternate between opening and closing, as RFC 4180 has them."""
+    """Whether the quotes at positions `q` of `b` open and close fields in turn, as RFC 4180 has them."""
     opens, closes = q[0::2], q[1::2]
     before = b[np.maximum(opens - 1, 0)]
     good = (opens == 0) | (before == dialect.d) | (before == 10) | (before == 13)

@@ -232,8 +232,9 @@ def _checked(data: bytes, dialect: Dialect, found: Index) -> Index:
     faults: dict[int, tuple[str, str]] = {}
     if len(data) > dialect.max_record:
         for i in np.flatnonzero(found.stops - found.starts > dialect.max_record).tolist():
+            size = int(found.stops[i] - found.starts[i])
             faults[i] = (
-                f"a record of {int(found.stops[i] - found.starts[i])} bytes, over the limit of {dialect.max_record}",
+                f"a record of {size} bytes, over the limit of {dialect.max_record}",
                 "raise --max-record",
             )
     if b"\0" in data:
