@@ -6,6 +6,7 @@ numpy finds positions, Arrow moves bytes; both let go of the GIL, which is why t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def pieces(lines: Any, bounds: Sequence[int]) -> list[memoryview]:
     _, offset_buffer, data = lines.buffers()
     offsets = np.frombuffer(offset_buffer, np.int32, len(lines) + 1, lines.offset * 4)
     view = memoryview(data if data is not None else b"")
-    return [view[offsets[a] : offsets[b]] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [view[offsets[a] : offsets[b]] for a, b in pairwise(bounds)]
 
 
 def mask_to_numpy(mask: Any) -> Mask:

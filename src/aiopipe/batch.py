@@ -7,6 +7,7 @@ changed leaves as the bytes it came in. How the positions are found is the codec
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -88,15 +89,15 @@ class Body:
     bounds: Ints
     numbers: Ints | None = None
     quoted: bool = False
-    plain_newlines: bool = True
     homes: Sequence[tuple[Body, int]] | None = None
     buffer: Any = field(init=False, repr=False, compare=False)
+    _line_ends: Ints | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         self.buffer = pa.py_buffer(self.data)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Everything but the buffer, which is only another view of the data.
+        # Everything but the buffer, which is only another view of the data, and what can be found again.
         return (Body, tuple(getattr(self, f.name) for f in fields(self) if f.init))
 
     def __len__(self) -> int:
@@ -134,21 +135,22 @@ class Body:
         if self.homes is not None:
             home, there = self.homes[row]
             return home.place(there)
-        at = int(np.searchsorted(self.bounds, row, side="right")) - 1
-        segment = self.segments[at]
         start, stop = int(self.starts[row]), int(self.stops[row])
+        segment = self.segment_at(start)
         return segment, self.locate(segment, start, self.number(row)), self.data[start:stop]
 
     def number(self, row: int) -> int:
         """Record `row`'s place among all records of the chunk, malformed ones included, from 0."""
         return row if self.numbers is None else int(self.numbers[row])
 
+    def segment_at(self, start: int) -> Segment:
+        """The segment of the record that starts at byte `start` of the data."""
+        return self.segments[bisect_right(self.segments, start, key=lambda s: s.offset) - 1]
+
     def locate(self, segment: Segment, start: int, number: int) -> Position:
         """The position of the record that starts at `start`, counted from the segment's first record."""
-        line = self.data.count(b"\n", segment.offset, start)
-        if b"\r" in self.data[segment.offset : start]:  # a lone CR ends a line as well
-            text = self.data[segment.offset : start]
-            line += text.count(b"\r") - text.count(b"\r\n")
+        ends = self._lines_end_at()
+        line = int(np.searchsorted(ends, start) - np.searchsorted(ends, segment.offset))
         return Position(
             segment.file.path,
             line + 1,
@@ -156,13 +158,24 @@ class Body:
             None if segment.byte < 0 else segment.byte + start - segment.offset,
         )
 
+    def _lines_end_at(self) -> Ints:
+        """Where lines end: each LF, and each CR without one. Found once, so that many rejects stay cheap."""
+        if self._line_ends is None:
+            b = np.frombuffer(self.data, np.uint8)
+            ends = np.flatnonzero(b == 10)
+            if b"\r" in self.data:
+                crs = np.flatnonzero(b == 13)
+                ends = np.union1d(ends, crs[b[np.minimum(crs + 1, len(b) - 1)] != 10])
+            self._line_ends = ends
+        return self._line_ends
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a batch: a field of its body as read, or values that a stage computed.
 
     values: when field < 0, an Arrow string array as long as the batch. written: the same as bytes, where a
-    stage knows better than the encoder how each field was written (a value it did not change keeps its quotes).
+    stage knows better than the encoder how each was written (a value it did not change keeps its quotes).
     """
 
     name: str
@@ -213,7 +226,8 @@ class Batch:
         bounds = self.body.bounds
         if self.rows is not None:
             bounds = np.searchsorted(self.rows, bounds)
-        return np.diff(bounds).tolist()
+        kept: list[int] = np.diff(bounds).tolist()
+        return kept
 
     def column(self, name: str) -> Column:
         """The column called `name`; UnknownNameError names the nearest when there is none."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
+from aiopipe.arrays import Ints
 from aiopipe.batch import Batch, Body, Column, Header, Segment
 from aiopipe.codec.dialect import Dialect
-from aiopipe.codec.index import Bad, index
+from aiopipe.codec.found import Bad, Index
+from aiopipe.codec.index import count_lines, index
 from aiopipe.model import Reject
 
 __all__ = ["Chunk", "decode"]
@@ -18,7 +21,9 @@ __all__ = ["Chunk", "decode"]
 class Chunk:
     """Whole records of one file, or of several small ones with the same header, as bytes.
 
-    Every segment's data ends with a line end, or with the chunk.
+    Every segment's data ends with a line end, or with the chunk. Where a file's own bytes do not, the reader
+    puts one LF behind them and says so with `clipped=1` in that segment: it parts this file from the next, is
+    no part of any record, and never reaches an output.
     """
 
     data: bytes
@@ -37,25 +42,19 @@ class Chunk:
 
 def decode(chunk: Chunk) -> Batch:
     """Find the records and fields of a chunk; malformed records become rejects of the stage `read`."""
-    found = index(chunk.data, chunk.dialect, len(chunk.header.names))
-    segments, bounds = chunk.segments, np.array([0, len(found.starts)])
-    if len(segments) > 1:
-        offsets = np.array([s.offset for s in segments[1:]], np.int64)
-        cuts = np.searchsorted(found.starts, offsets)
-        bounds = np.concatenate([[0], cuts, [len(found.starts)]])
-        per_segment = np.diff(bounds)
-        for bad in found.bad:
-            per_segment[np.searchsorted(offsets, bad.start, side="right")] += 1
-        edges = [s.offset for s in segments] + [len(chunk.data)]
-        firsts = np.cumsum(per_segment) - per_segment
-        segments = tuple(
-            replace(s, records=int(n), first=int(f), lines=_lines(chunk.data, a, b))
-            for s, n, f, a, b in zip(segments, per_segment, firsts, edges[:-1], edges[1:], strict=True)
-        )
-    else:
+    data, segments = chunk.data, chunk.segments
+    found = index(data, chunk.dialect, len(chunk.header.names))
+    if len(segments) == 1 and not segments[0].clipped:
+        bounds: Ints = np.array([0, len(found.starts)])
         segments = (replace(segments[0], records=found.records, lines=found.lines),)
+    else:
+        if any(_straddled(found, s.offset) for s in segments[1:]):
+            found = _one_by_one(chunk)
+        found = _clipped(found, chunk)
+        bounds = np.searchsorted(found.starts, [*(s.offset for s in segments), len(data)])
+        segments = _counted(chunk, found, bounds)
     body = Body(
-        chunk.data,
+        data,
         chunk.header,
         found.starts,
         found.ends,
@@ -64,22 +63,85 @@ def decode(chunk: Chunk) -> Batch:
         bounds,
         found.numbers,
         found.quoted,
-        found.plain_newlines,
     )
     columns = tuple(Column(name, k) for k, name in enumerate(chunk.header.names))
     return Batch(body, columns, None, tuple(_rejected(body, bad) for bad in found.bad))
 
 
-def _lines(data: bytes, start: int, stop: int) -> int:
-    count = data.count(b"\n", start, stop)
-    if b"\r" in data:
-        text = data[start:stop]
-        count += text.count(b"\r") - text.count(b"\r\n")
-    return count + (stop > start and data[stop - 1] not in b"\r\n")
+def _edges(chunk: Chunk) -> list[tuple[int, int]]:
+    """Where each segment's own bytes begin and end in the chunk."""
+    offsets = [*(s.offset for s in chunk.segments), len(chunk.data)]
+    return [(a, b - s.clipped) for s, (a, b) in zip(chunk.segments, pairwise(offsets), strict=True)]
+
+
+def _straddled(found: Index, offset: int) -> bool:
+    """Whether a record lies across `offset`: a file ended inside quotes, and they ran on into the next."""
+    before = int(np.searchsorted(found.starts, offset)) - 1
+    return (before >= 0 and int(found.stops[before]) > offset) or any(
+        bad.start < offset < bad.stop for bad in found.bad
+    )
+
+
+def _one_by_one(chunk: Chunk) -> Index:
+    """Each segment looked at by itself."""
+    parts, records, lines = [], 0, 0
+    for start, stop in _edges(chunk):
+        part = index(chunk.data[start:stop], chunk.dialect, len(chunk.header.names))
+        numbers = part.numbers if part.numbers is not None else np.arange(len(part.starts))
+        bad = [
+            b._replace(number=b.number + records, start=b.start + start, stop=b.stop + start)
+            for b in part.bad
+        ]
+        parts.append(
+            part._replace(
+                starts=part.starts + start,
+                ends=part.ends + start,
+                stops=part.stops + start,
+                numbers=numbers + records,
+                bad=bad,
+            )
+        )
+        records, lines = records + part.records, lines + part.lines
+    return Index(
+        np.concatenate([p.starts for p in parts]),
+        np.concatenate([p.ends for p in parts]),
+        np.concatenate([p.stops for p in parts]),
+        np.concatenate([p.numbers for p in parts if p.numbers is not None]),
+        [bad for p in parts for bad in p.bad],
+        any(p.quoted for p in parts),
+        records,
+        lines,
+    )
+
+
+def _clipped(found: Index, chunk: Chunk) -> Index:
+    """The records without the line ends that the reader put between files."""
+    stops, bad = found.stops.copy(), found.bad
+    for segment, (_, stop) in zip(chunk.segments, _edges(chunk), strict=True):
+        if segment.clipped:
+            last = int(np.searchsorted(found.starts, stop)) - 1
+            if last >= 0:
+                stops[last] = min(int(stops[last]), stop)
+            bad = [b._replace(stop=min(b.stop, stop)) if b.start < stop else b for b in bad]
+    return found._replace(stops=stops, bad=bad)
+
+
+def _counted(chunk: Chunk, found: Index, bounds: Ints) -> tuple[Segment, ...]:
+    """The segments with their numbers of records, good or bad, and of lines."""
+    records = np.diff(bounds)
+    offsets = [s.offset for s in chunk.segments]
+    for bad in found.bad:
+        records[np.searchsorted(offsets, bad.start, side="right") - 1] += 1
+    firsts = np.cumsum(records) - records
+    return tuple(
+        replace(s, records=n, first=first, lines=count_lines(chunk.data, a, b))
+        for s, n, first, (a, b) in zip(
+            chunk.segments, records.tolist(), firsts.tolist(), _edges(chunk), strict=True
+        )
+    )
 
 
 def _rejected(body: Body, bad: Bad) -> Reject:
-    at = len([s for s in body.segments[1:] if s.offset <= bad.start])
-    segment = body.segments[at]
+    segment = body.segment_at(bad.start)
     position = body.locate(segment, bad.start, bad.number)
     return Reject(segment.file, position, "read", bad.reason, body.data[bad.start : bad.stop], bad.hint)

@@ -25,7 +25,7 @@ def clean_quotes(data: bytes, dialect: Dialect) -> bool:
 
 
 def quotes_agree(b: np.ndarray, q: np.ndarray, dialect: Dialect) -> bool:
-    """Whether the quotes at positions `q` of `b` alternate between opening and closing, as RFC 4180 has them."""
+    """Whether the quotes at positions `q` of `b` open and close fields in turn, as RFC 4180 has them."""
     opens, closes = q[0::2], q[1::2]
     before = b[np.maximum(opens - 1, 0)]
     good = (opens == 0) | (before == dialect.d) | (before == 10) | (before == 13)
@@ -46,8 +46,10 @@ class Cutter:
     """Blocks in, chunks of whole records out; what is unfinished waits for the next block.
 
     Without quotes the cut is after the last line feed. With quotes it is after the last line feed that has an
-    even number of quotes before it, provided that the quotes are those of RFC 4180; where they are not, the
-    precise path finds the cut. RecordError when a record is longer than `dialect.max_record`.
+    even number of quotes before it, provided that the quotes are those of RFC 4180. Where they are not, or
+    where no such line feed is in sight, the precise path finds the cut: at once the first time, and then each
+    time that what waits has doubled, so that a long record costs linear time. RecordError when a record is
+    longer than `dialect.max_record`; no more than that and one block is ever held.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -55,25 +57,25 @@ class Cutter:
         self._quote = dialect.quote.encode()
         self._waiting: list[bytes] = []
         self._size = 0
-        self._odd = 0  # parity of the quotes in what waits
+        self._odd = False  # whether what waits holds an odd number of quotes
+        self._trusted = True  # whether that number tells what is inside quotes
+        self._look_at = 0  # how much must wait before the precise path looks again
 
     def feed(self, block: bytes) -> bytes:
         """Add a block; the whole records that are now complete, b"" when there are none yet."""
-        cut = self._cut(block)
-        if cut <= 0:
-            self._waiting.append(block)
-            self._size += len(block)
-            if self._quote:
-                self._odd ^= block.count(self._quote) & 1
-            chunk = self._precise_chunk() if cut < 0 or self._suspicious() else b""
-        else:
-            chunk, rest = b"".join([*self._waiting, block[:cut]]), block[cut:]
-            if self._quote and self._quote in chunk and not clean_quotes(chunk, self._dialect):
-                self._waiting = [chunk, rest]
-                chunk = self._precise_chunk()
-            else:
-                self._keep(rest)
-        if self._size > self._dialect.max_record:
+        cut = self._cut(block) if self._trusted else 0
+        if cut:
+            chunk = b"".join([*self._waiting, block[:cut]])
+            if clean_quotes(chunk, self._dialect):
+                self._keep(block[cut:])
+                return chunk
+            self._trusted = False
+        self._waiting.append(block)
+        self._size += len(block)
+        self._odd ^= bool(self._quote) and bool(block.count(self._quote) & 1)
+        too_much = self._size > self._dialect.max_record
+        chunk = self._look() if self._size >= self._look_at or too_much else b""
+        if not chunk and self._size > self._dialect.max_record:
             raise RecordError(
                 f"a record is longer than {self._dialect.max_record} bytes",
                 hint="a quote that is never closed looks like this; mend it, or raise --max-record",
@@ -89,38 +91,31 @@ class Cutter:
     def _keep(self, rest: bytes) -> None:
         self._waiting = [rest] if rest else []
         self._size = len(rest)
-        self._odd = rest.count(self._quote) & 1 if self._quote else 0
+        self._odd = bool(self._quote) and bool(rest.count(self._quote) & 1)
+        self._trusted = True
+        self._look_at = 0
 
     def _cut(self, block: bytes) -> int:
-        """Where to cut the block: past a line feed that ends a record, 0 for nowhere, -1 for "look closely"."""
+        """Past the last line feed of the block that ends a record if quotes are clean; 0 for nowhere."""
         end = block.rfind(b"\n")
-        if not self._quote or (not self._odd and self._quote not in block):
-            if end < 0 and (b"\r" in block or (self._waiting and b"\r" in self._waiting[-1][-1:])):
-                return -1
+        if end < 0 or not self._quote:
             return end + 1
-        if end < 0:
-            return -1 if b"\r" in block else 0
-        odd = self._odd ^ (block.count(self._quote) & 1)
-        stop = len(block)
+        odd, stop = self._odd ^ bool(block.count(self._quote) & 1), len(block)
         while end >= 0:
-            odd ^= block.count(self._quote, end, stop) & 1
+            odd ^= bool(block.count(self._quote, end, stop) & 1)
             if not odd:
                 return end + 1
             stop = end
             end = block.rfind(b"\n", 0, end)
         return 0
 
-    def _suspicious(self) -> bool:
-        """Whether what waits holds quotes that do not alternate, so that its parity says nothing."""
-        if not self._quote or not any(self._quote in w for w in self._waiting):
-            return False
-        self._waiting = [b"".join(self._waiting)]
-        return not clean_quotes(self._waiting[0], self._dialect)
-
-    def _precise_chunk(self) -> bytes:
-        data = b"".join(self._waiting)
-        stop = 0
-        for record in precise.records(data, self._dialect, final=False):
-            stop = record.stop
+    def _look(self) -> bytes:
+        """Cut what waits by the precise path."""
+        data, stop = b"".join(self._waiting), 0
+        if b"\r" in data or (self._quote and self._quote in data):
+            for record in precise.records(data, self._dialect, final=False, blank=True):
+                stop = record.stop
         self._keep(data[stop:])
+        self._trusted = clean_quotes(data[stop:], self._dialect)
+        self._look_at = 2 * self._size
         return data[:stop]

@@ -57,7 +57,9 @@ def encode(batch: Batch, delimiter: str | None = None) -> Encoded:
         whole, lines = False, _lines(batch)
     counts = batch.counts()
     if whole:
-        bodies: list[Any] = [memoryview(body.data)[int(body.starts[0]) : int(body.stops[-1])]] if counts[0] else [b""]
+        bodies: list[Any] = (
+            [memoryview(body.data)[int(body.starts[0]) : int(body.stops[-1])]] if counts[0] else [b""]
+        )
     else:
         bodies = list(pieces(lines, np.cumsum([0, *counts]).tolist()))
     return Encoded(
@@ -120,7 +122,13 @@ def _rewritten(batch: Batch, delimiter: str) -> Encoded:
     """The batch under another delimiter: values quoted anew where they need it."""
     header = batch.body.header
     other = Header(
-        header.names, header.raw, header.bom, header.newline, header.present, delimiter.encode(), header.quote or b'"'
+        header.names,
+        header.raw,
+        header.bom,
+        header.newline,
+        header.present,
+        delimiter.encode(),
+        header.quote or b'"',
     )
     columns = [quoted(batch.values(c.name), other) for c in batch.columns]
     if len(columns) == 1:
@@ -132,7 +140,14 @@ def _rewritten(batch: Batch, delimiter: str) -> Encoded:
     names = quoted(pa.array(batch.names, pa.string()), other).to_pylist()
     head = header.bom + other.delimiter.join(names) + (header.newline or b"\n") if header.present else b""
     return Encoded(
-        batch.segments, tuple(bodies), tuple(counts), head, batch.names, header.newline, batch.rejects, header.transcode
+        batch.segments,
+        tuple(bodies),
+        tuple(counts),
+        head,
+        batch.names,
+        header.newline,
+        batch.rejects,
+        header.transcode,
     )
 
 

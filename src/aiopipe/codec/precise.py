@@ -32,8 +32,10 @@ def _patterns(delimiter: str, quote: str) -> tuple[re.Pattern[bytes], re.Pattern
     return re.compile(b"[" + d + rb"\r\n]"), re.compile(re.escape(quote.encode()) or rb"(?!)")
 
 
-def records(data: bytes, dialect: Dialect, start: int = 0, *, final: bool = True) -> Iterator[Record]:
-    """The records of `data` from `start` on, blank lines left out.
+def records(
+    data: bytes, dialect: Dialect, start: int = 0, *, final: bool = True, blank: bool = False
+) -> Iterator[Record]:
+    """The records of `data` from `start` on; blank lines, which are none, only with `blank`.
 
     With final=False an unfinished last record, or one whose line end may still grow (a CR as last byte), is
     not given.
@@ -72,7 +74,7 @@ def records(data: bytes, dialect: Dialect, start: int = 0, *, final: bool = True
             at += 2 if data[at + 1 : at + 2] == b"\n" else 1
         else:
             at += 1
-        if len(ends) > 1 or ends[0] > begin:  # a blank line is no record
+        if blank or len(ends) > 1 or ends[0] > begin:
             yield Record(begin, at, ends, unclosed)
 
 

@@ -125,10 +125,9 @@ def cast(values: Any, type_name: str, nulls: Collection[str]) -> tuple[Any, Mask
 
 
 def _convert(values: Any, kind: pa.DataType) -> Any:
-    if pa.types.is_integer(kind) and len(values):
-        # Arrow reads 0x1F as 31; a CSV's number is decimal.
-        if pc.any(pc.match_substring(values, "x", ignore_case=True)).as_py():
-            raise pa.ArrowInvalid("hexadecimal")
+    # Arrow reads 0x1F as 31; a CSV's number is decimal.
+    if pa.types.is_integer(kind) and pc.any(pc.match_substring(values, "x", ignore_case=True)).as_py():
+        raise pa.ArrowInvalid("hexadecimal")
     return pc.cast(values, kind)
 
 

@@ -248,7 +248,6 @@ class _Writer:
             np.array(bounds),
             found.numbers,
             found.quoted,
-            found.plain_newlines,
             [home for _, home in self.rows],
         )
         self.part += 1

@@ -58,7 +58,7 @@ def _split_lines(batch: Batch) -> list[list[str]] | None:
     if not batch.untouched() or len(batch) == 0:
         return None
     encoding = body.header.encoding
-    if not body.quoted and body.plain_newlines:
+    if not body.quoted and b"\r" not in body.data:
         lines = body.lines(batch.rows)
         text = _bytes(lines).decode(encoding)
         rows = text.split("\n")
