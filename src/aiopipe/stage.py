@@ -123,10 +123,10 @@ class Stage:
     def __repr__(self) -> str:
         shown = []
         for f in fields(self):
+            declared = f.metadata.get("aiopipe")
             value = getattr(self, f.name)
-            if value == f.default:
+            if declared is None or value == f.default:
                 continue
-            declared = f.metadata.get("aiopipe", {})
             shown.append(repr(value) if declared.get("positional") else f"{f.name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 

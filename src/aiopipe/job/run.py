@@ -122,6 +122,8 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
     report.outputs = outcome.files
     report.bytes_written = outcome.nbytes
     report.items = outcome.items
+    report.filtered = sum(s.taken - s.given - s.rejected for s in report.stages)
+    report.bytes_read = next(iter(trace.channels.values())).nbytes if trace.channels else 0
     source = plan.steps[0].stage
     report.files = getattr(source, "files_read", lambda: 0)()
     report.channels = [

@@ -39,8 +39,8 @@ def truncated(batch: Batch, count: int) -> Batch:
     cut = batch.filter(mask)
     body = cut.body
     segments = body.segments[:upto]
-    if segments and not segments[-1].last:
-        segments = (*segments[:-1], replace(segments[-1], last=True))
+    if segments and (not segments[-1].last or segments[-1].more):
+        segments = (*segments[:-1], replace(segments[-1], last=True, more=False))
     end = int(body.bounds[upto])
     narrowed: Any = replace(
         body,

@@ -6,7 +6,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from aiopipe.batch import Segment
@@ -101,11 +101,18 @@ class _Joined:
     first: str = ""
     ended: bool = True
     newline: bytes = b"\n"
-    pieces: list[Any] = field(default_factory=list)
+    spare: Any = None  # a parcel without records: its header counts only if no other comes
 
-    def add(self, part: Any) -> list[Any]:
+    def rest(self) -> list[Any]:
+        """What is still to be written when nothing more comes: the header of input without records."""
+        return self.add(self.spare, final=True) if self.names is None and self.spare is not None else []
+
+    def add(self, part: Any, *, final: bool = False) -> list[Any]:
         """The bytes to write for a parcel; OutputError where its columns differ from the first file's."""
         out: list[Any] = []
+        if not len(part) and not final:
+            self.spare = self.spare if self.spare is not None and self.spare.names else part
+            return out
         if part.names or part.head:
             if self.names is None:
                 self.names, self.first = part.names, part.segments[0].file.path if part.segments else ""
@@ -157,6 +164,7 @@ async def _to_file(path: str, parcels: AsyncIterator[Any], context: Context) -> 
             outcome.records += len(part)
         if context.stopping or cut_off:
             return outcome  # not all of the input: the old file stays
+        await context.io(_write_all, temporary, _encoded_like(joined.rest(), joined.spare))
         await context.io(temporary.commit)
         outcome.files, outcome.nbytes = 1, temporary.nbytes
         return outcome
@@ -172,24 +180,28 @@ def _write_all(temporary: Temporary, pieces: list[Any]) -> None:
 
 def _encoded_like(pieces: list[Any], part: Any) -> list[Any]:
     """Transcoded input (UTF-16, ...) leaves in its own encoding."""
-    if not part.transcode:
+    if not pieces or not part.transcode:
         return pieces
     return [bytes(p).decode().encode(part.transcode) for p in pieces]
 
 
 async def _to_stdout(parcels: AsyncIterator[Any], context: Context) -> Outcome:
     outcome, joined = Outcome(), _Joined()
-    stdout = sys.stdout.buffer if hasattr(sys.stdout, "buffer") else None
-    async for part in parcels:
-        for piece in _encoded_like(joined.add(part), part):
+    stdout = getattr(sys.stdout, "buffer", None)
+
+    def put(pieces: list[Any]) -> None:
+        for piece in pieces:
             if stdout is None:  # replaced by something that takes text only
                 sys.stdout.write(bytes(piece).decode(errors="surrogateescape"))
             else:
-                await context.io(stdout.write, piece)
+                stdout.write(piece)
             outcome.nbytes += len(piece)
+        sys.stdout.flush()
+
+    async for part in parcels:
+        await context.io(put, _encoded_like(joined.add(part), part))
         outcome.records += len(part)
-        if stdout is not None:
-            await context.io(stdout.flush)
+    await context.io(put, _encoded_like(joined.rest(), joined.spare))
     outcome.files = 1
     return outcome
 
@@ -199,7 +211,7 @@ class _Open:
     """An output being written: what came of its file so far."""
 
     temporary: Temporary
-    names: tuple[str, ...]
+    names: tuple[str, ...] | None = None
     arrived: int = 0
     total: int = -1
 
@@ -247,10 +259,18 @@ class _Mirror:
         entry = self.open.get(segment.file.index)
         if entry is None:
             temporary = await self.context.io(Temporary, self._target(segment))
-            entry = self.open[segment.file.index] = _Open(temporary, part.names)
+            entry = self.open[segment.file.index] = _Open(temporary)
+        entry.arrived += not segment.more
+        if segment.last:
+            entry.total = segment.part + 1
+        final = not segment.more and entry.arrived == entry.total
+        if entry.names is None and (len(body) or final):
+            # The header waits for records: a function shows its columns only where it has rows.
+            entry.names = part.names
             if part.head:
-                await self.context.io(_write_all, temporary, _encoded_like([part.head], part))
-        elif part.names != entry.names:
+                await self.context.io(_write_all, entry.temporary, _encoded_like([part.head], part))
+        elif part.names != entry.names and len(body):
+            assert entry.names is not None
             raise OutputError(
                 f"the columns changed within the file: {', '.join(entry.names)}, then {', '.join(part.names)}",
                 position=Position(segment.file.path),
@@ -259,10 +279,7 @@ class _Mirror:
             )
         if len(body):
             await self.context.io(_write_all, entry.temporary, _encoded_like([body], part))
-        entry.arrived += not segment.more
-        if segment.last:
-            entry.total = segment.part + 1
-        if entry.arrived == entry.total:
+        if final:
             del self.open[segment.file.index]
             try:
                 await self.context.io(entry.temporary.commit)

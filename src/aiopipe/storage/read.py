@@ -325,6 +325,9 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncIterato
                 chunk = cutter.feed(data)
             if not chunk and not ended:
                 continue
+            if not chunk and held is not None:
+                held = replace(held, segments=(replace(held.segments[0], last=True),))
+                break
             if held is not None:
                 yield held
             segment = Segment(file, part, ended, 0, byte, head_lines=head_lines if part == 0 else 0)
