@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import Mask
+from aiopipe.arrays import Mask, mask_to_numpy
 from aiopipe.errors import UsageError, nearest
 
 __all__ = ["TYPES", "cast", "guess", "parse_type"]
@@ -126,16 +127,40 @@ def cast(values: Any, type_name: str, nulls: Collection[str]) -> tuple[Any, Mask
 
 def _convert(values: Any, kind: pa.DataType) -> Any:
     # Arrow reads 0x1F as 31; a CSV's number is decimal.
-    if pa.types.is_integer(kind) and pc.any(pc.match_substring(values, "x", ignore_case=True)).as_py():
-        raise pa.ArrowInvalid("hexadecimal")
+    if pa.types.is_integer(kind):
+        text = _bytes_of(values)
+        if b"x" in text or b"X" in text:
+            raise pa.ArrowInvalid("hexadecimal")
     return pc.cast(values, kind)
 
 
+def _bytes_of(values: Any) -> bytes:
+    """The bytes of a string array's values, one behind the other (NULLs' may be among them)."""
+    if not len(values):
+        return b""
+    _, offsets, data = values.buffers()
+    edges = np.frombuffer(offsets, np.int32, len(values) + 1, 4 * values.offset)
+    return b"" if data is None else bytes(memoryview(data)[edges[0] : edges[-1]])
+
+
 def _null(values: Any, nulls: Collection[str]) -> Any:
-    """Empty fields and null tokens as NULL."""
-    empty = pc.equal(pc.binary_length(values), 0)
-    if nulls:
-        empty = pc.or_(empty, pc.is_in(values, pa.array(sorted(nulls), pa.string())))
-    if not pc.any(empty).as_py():
+    """Empty fields and null tokens as NULL: a validity bitmap over the same bytes, nothing is copied."""
+    n = len(values)
+    if not n:
         return values
-    return pc.if_else(empty, pa.scalar(None, pa.string()), values)
+    validity, offset_buffer, data = values.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32, n + 1, 4 * values.offset)
+    gone = offsets[1:] == offsets[:-1]
+    if nulls:
+        gone |= mask_to_numpy(pc.is_in(values, _tokens(frozenset(nulls))))
+    if validity is not None:
+        gone |= mask_to_numpy(values.is_null())
+    if not gone.any():
+        return values
+    bits: Any = np.packbits(~gone, bitorder="little")
+    return pa.Array.from_buffers(pa.string(), n, [pa.py_buffer(bits), pa.py_buffer(offsets), data])
+
+
+@lru_cache(maxsize=256)
+def _tokens(nulls: frozenset[str]) -> Any:
+    return pa.array(sorted(nulls), pa.string())
