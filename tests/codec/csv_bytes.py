@@ -11,6 +11,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from aiopipe.batch import Header, Segment
+from aiopipe.codec.chunk import Chunk
 from aiopipe.codec.dialect import Dialect
 from aiopipe.model import FileRef
 
@@ -165,3 +166,37 @@ def header(dialect: Dialect, columns: int) -> Header:
 def segment(offset: int = 0, byte: int = 0, index: int = 0, **more: int) -> Segment:
     """A segment of the file `f<index>.csv`."""
     return Segment(FileRef(f"f{index}.csv", f"f{index}.csv", index), 0, True, offset, byte, **more)
+
+
+def good(sample: Sample) -> list[Line]:
+    """The records that are neither ragged, unclosed, nor text of no encoding."""
+    data, dialect, columns = sample
+    return [
+        r
+        for r in by_hand(data, dialect)
+        if len(r.fields) == columns and not r.unclosed and is_text(data[r.start : r.stop], dialect)
+    ]
+
+
+def is_text(raw: bytes, dialect: Dialect) -> bool:
+    """No NUL, and every byte means something in the dialect's encoding."""
+    try:
+        raw.decode(dialect.inner_encoding)
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in raw
+
+
+def chunk_of(sample: Sample, **more: int) -> Chunk:
+    """The sample as the only file of a chunk."""
+    return Chunk(sample.data, header(sample.dialect, sample.columns), sample.dialect, (segment(**more),))
+
+
+def bundle_of(files: list[bytes], dialect: Dialect, columns: int) -> Chunk:
+    """Several files in a chunk, as the reader bundles them: those without a last line end get one between."""
+    data, segments = bytearray(), []
+    for n, content in enumerate(files):
+        clip = n + 1 < len(files) and content[-1:] not in (b"\n", b"\r", b"")
+        segments.append(segment(len(data), 10 * n, n, clipped=int(clip)))
+        data += content + b"\n" * clip
+    return Chunk(bytes(data), header(dialect, columns), dialect, tuple(segments))

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aiopipe.arrays import Ints, Mask
-from aiopipe.batch import unquote_one
 from aiopipe.codec import precise
 from aiopipe.codec.cut import quotes_agree
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.found import Bad, Index, checked, ragged, unclosed
+from aiopipe.fields import unquote_one
 
 __all__ = ["Index", "header_fields", "index", "index_precisely"]
 
