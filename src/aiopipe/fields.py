@@ -90,9 +90,13 @@ def unwritable(values: Any, header: Header) -> Mask | None:
     bad = np.zeros(len(values), np.bool_)
     if not header.quote:
         bad |= mask_to_numpy(pc.match_substring_regex(values, _special(header)))
-    if header.encoding != "utf-8" and not pc.all(pc.string_is_ascii(values)).as_py():
-        bad |= [v is not None and bool(missing(v, header.encoding)) for v in values.to_pylist()]
+    if header.encoding != "utf-8" and not _ascii(values):
+        bad |= np.array([bool(v and missing(v, header.encoding)) for v in values.to_pylist()], np.bool_)
     return bad if bad.any() else None
+
+
+def _ascii(values: Any) -> bool:
+    return pc.all(pc.string_is_ascii(values)).as_py() is not False  # of no values at all it is None
 
 
 def missing(text: str, encoding: str) -> str:
@@ -119,7 +123,7 @@ def quoted(values: Any, header: Header) -> Any:
             doubled = pc.replace_substring(values, mark.as_py(), mark.as_py() * 2)
             nothing = pa.scalar("", pa.string())
             values = pc.if_else(needs, pc.binary_join_element_wise(mark, doubled, mark, nothing), values)
-    if header.encoding == "utf-8" or pc.all(pc.string_is_ascii(values)).as_py():
+    if header.encoding == "utf-8" or _ascii(values):
         return values.view(pa.binary())
     return pa.array([v.encode(header.encoding) for v in values.to_pylist()], pa.binary())
 

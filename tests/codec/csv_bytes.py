@@ -6,7 +6,7 @@ import csv
 import io
 import random
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 
@@ -15,6 +15,7 @@ from aiopipe.codec.chunk import Chunk
 from aiopipe.codec.dialect import Dialect
 from aiopipe.model import FileRef
 
+T = TypeVar("T")
 csv.field_size_limit(1 << 30)
 
 VALUES = ["", "7", "007", "1.10", "-0", "1e5", " x", "x ", "NA", "é", "日本", "x\u2028y", "𝄞", "a b"]
@@ -86,6 +87,15 @@ def _sample(seeds: tuple[int, int, bytes], sane: bool, columns: int | None) -> S
     ends = ENDS[second % (2 if sane else len(ENDS))]
     fields = pool(dialect, sane, width)
     return Sample(_records(fields, width, ends, raw, dialect.delimiter.encode()), dialect, width)
+
+
+# 128 yes or no, as one number: a list of booleans would cost hypothesis far more than the test itself.
+masks = st.integers(0, 2**128 - 1).map(lambda bits: [bool(bits >> i & 1) for i in range(128)])
+
+
+def from_pool(values: list[T]) -> st.SearchStrategy[list[T]]:
+    """Lists of `values`, one byte drawn for each."""
+    return st.binary(max_size=40).map(lambda raw: [values[c % len(values)] for c in raw])
 
 
 def samples(*, sane: bool = False, columns: int | None = None) -> st.SearchStrategy[Sample]:

@@ -43,7 +43,7 @@ def every_harm(test):
 
 
 @every_harm
-@settings(max_examples=1500)
+@settings(max_examples=1000)
 @given(samples())
 def test_the_index_and_the_precise_path_agree_on_every_input(sample):
     fast, slow = index(*sample), index_precisely(*sample)
@@ -62,7 +62,7 @@ def test_the_index_and_the_precise_path_agree_on_every_input(sample):
 
 
 @every_harm
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(samples())
 def test_the_precise_path_reads_as_a_state_machine_by_hand_does(sample):
     data, dialect, _ = sample
@@ -76,7 +76,7 @@ def test_the_precise_path_reads_as_a_state_machine_by_hand_does(sample):
 
 
 @every_harm
-@settings(max_examples=1000)
+@settings(max_examples=600)
 @given(samples())
 def test_good_records_have_the_values_that_pythons_csv_reads(sample):
     data, dialect, columns = sample

@@ -11,17 +11,16 @@ from aiopipe.codec.chunk import decode
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.encode import encode
 
-from .csv_bytes import Sample, bundle_of, by_csv, chunk_of, good, samples
+from .csv_bytes import Sample, bundle_of, by_csv, chunk_of, good, masks, samples
 
 COMMA = Dialect()
-masks = st.lists(st.booleans(), min_size=50, max_size=50)
 
 
 def bodies(encoded) -> list[bytes]:
     return [bytes(b) for b in encoded.bodies]
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(samples())
 def test_an_untouched_batch_is_its_good_records_byte_for_byte(sample):
     encoded = encode(decode(chunk_of(sample)))
@@ -35,7 +34,7 @@ def test_a_whole_chunk_leaves_without_a_copy():
     assert encode(decode(chunk_of(sample))).bodies[0].obj is sample.data
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(samples(), masks, masks)
 def test_filtered_records_are_the_original_bytes_of_those_kept(sample, first, second):
     lines = good(sample)
@@ -49,7 +48,7 @@ def test_filtered_records_are_the_original_bytes_of_those_kept(sample, first, se
         assert batch.values(name).to_pylist() == [r.values[k].decode() for r in twice]
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(st.lists(samples(columns=2), min_size=1, max_size=5), masks, st.booleans())
 def test_bundled_files_come_apart_as_each_files_own_bytes(files, mask, filtered):
     dialect = files[0].dialect

@@ -11,7 +11,7 @@ from aiopipe.codec.chunk import decode
 from aiopipe.codec.dialect import Dialect
 from aiopipe.model import Position
 
-from .csv_bytes import Line, Sample, bundle_of, by_hand, chunk_of, good, samples
+from .csv_bytes import Line, Sample, bundle_of, by_hand, chunk_of, good, masks, samples
 
 COMMA = Dialect()
 
@@ -37,7 +37,7 @@ def places(sample: Sample, n: int, byte: int = 0) -> list[tuple[Line, Position, 
     ]
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(samples(), st.integers(0, 1000))
 def test_malformed_records_are_found_where_they_stand(sample, byte):
     fine = good(sample)
@@ -51,10 +51,8 @@ def test_malformed_records_are_found_where_they_stand(sample, byte):
     assert seen.lines == line_of(sample.data, len(sample.data)) - (not unfinished)
 
 
-@settings(max_examples=500)
-@given(
-    st.lists(samples(columns=2), min_size=2, max_size=4), st.lists(st.booleans(), min_size=80, max_size=80)
-)
+@settings(max_examples=250)
+@given(st.lists(samples(columns=2), min_size=2, max_size=4), masks)
 def test_in_a_bundle_each_position_counts_from_its_own_file(files, mask):
     files = [f._replace(dialect=files[0].dialect) for f in files]
     batch = decode(bundle_of([f.data for f in files], files[0].dialect, 2))
