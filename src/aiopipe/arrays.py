@@ -49,7 +49,7 @@ def as_text(column: Any) -> Any:
 
 
 def join(columns: Sequence[Any], separator: bytes) -> Any:
-    """Join columns of equal length element by element: one byte string per record."""
+    """Join columns of equal length, or scalars, element by element: one byte string per record."""
     if len(columns) == 1:
         return columns[0]
     binary = [c if c.type == pa.binary() else c.view(pa.binary()) for c in columns]

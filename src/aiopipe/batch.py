@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from aiopipe.arrays import Ints, Mask, as_text, gather
+from aiopipe.arrays import Ints, Mask, gather
 from aiopipe.errors import UnknownNameError, nearest
+from aiopipe.fields import decoded, quoted, unquoted
 from aiopipe.model import FileRef, Position, Reject
 
-__all__ = ["Batch", "Body", "Column", "Header", "Segment"]
+__all__ = ["Batch", "Body", "Column", "Header", "Segment", "duplicates", "quoted", "unquote_one"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,21 @@ class Body:
         if rows is None:
             return gather(self.buffer, self.ends[:, -1], self.stops)
         return gather(self.buffer, self.ends[rows, -1], self.stops[rows])
+
+    def gapless(self) -> bool:
+        """True when each record begins where the one before it ends: none is missing, no line is blank."""
+        return bool((self.starts[1:] == self.stops[:-1]).all())
+
+    def newline(self) -> bytes | None:
+        """The line end that every record has; None when they differ."""
+        if len(self) == 0 or self.ends.shape[1] == 0:
+            return None
+        stems = self.ends[:, -1]
+        sizes = self.stops - stems
+        if (sizes == 2).all():
+            return b"\r\n"
+        plain = (sizes == 1).all() and (np.frombuffer(self.data, np.uint8)[stems] == 10).all()
+        return b"\n" if plain else None
 
     def place(self, row: int) -> tuple[Segment, Position, bytes]:
         """Where record `row` stood in the input, counted from its chunk's start, and its bytes there."""
@@ -249,7 +264,10 @@ class Batch:
 
     def values(self, name: str) -> Any:
         """The values of a column as an Arrow string array: unquoted and decoded."""
-        column = self.column(name)
+        return self.text(self.column(name))
+
+    def text(self, column: Column) -> Any:
+        """The same of one of `columns`, for when names stand more than once."""
         if column.computed:
             return column.values
         raw = self.body.field(column.field, self.rows)
@@ -316,9 +334,7 @@ class Batch:
 
     def untouched(self) -> bool:
         """True when the columns are the body's own, all of them, in order: lines leave as they are."""
-        return len(self.columns) == self.body.ends.shape[1] and all(
-            c.field == k for k, c in enumerate(self.columns)
-        )
+        return len(self.columns) == self.body.ends.shape[1] and all(c.field == k for k, c in enumerate(self.columns))
 
 
 def duplicates(names: Iterable[str]) -> dict[str, list[int]]:
@@ -327,78 +343,3 @@ def duplicates(names: Iterable[str]) -> dict[str, list[int]]:
     for i, name in enumerate(names, 1):
         seen.setdefault(name, []).append(i)
     return {name: places for name, places in seen.items() if len(places) > 1}
-
-
-def unquoted(raw: Any, quote: bytes) -> Any:
-    """Field values without their quotes: `"a ""b"" c"` becomes `a "b" c` (RFC 4180 section 2.7)."""
-    opened = pc.starts_with(raw, quote)
-    if not pc.any(opened).as_py():
-        return raw
-    mark = quote.decode()
-    inner = pc.binary_slice(raw, 1, -1) if hasattr(pc, "binary_slice") else None
-    assert inner is not None
-    # A closed field, and nothing inside but doubled quotes: everything else takes the precise way.
-    text = inner.cast(pa.binary())
-    collapsed = pc.replace_substring(text, quote * 2, b"")
-    odd = pc.and_(
-        opened,
-        pc.or_(
-            pc.match_substring(collapsed, quote),
-            pc.or_(pc.invert(pc.ends_with(raw, quote)), pc.less(pc.binary_length(raw), 2)),
-        ),
-    )
-    plain = pc.replace_substring(text, quote * 2, quote)
-    result = pc.if_else(opened, plain, raw)
-    if pc.any(odd).as_py():
-        values = result.to_pylist()
-        for i in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():
-            values[i] = unquote_one(raw[i].as_py(), mark.encode())
-        result = pa.array(values, pa.binary())
-    return result
-
-
-def unquote_one(raw: bytes, quote: bytes) -> bytes:
-    """One field's value by the rules of Python's csv module: text after a closing quote is kept as it is."""
-    if not raw.startswith(quote):
-        return raw
-    out = bytearray()
-    at = 1
-    while True:
-        end = raw.find(quote, at)
-        if end < 0:
-            return bytes(out + raw[at:])
-        out += raw[at:end]
-        if raw[end + 1 : end + 2] != quote:
-            return bytes(out + raw[end + 1 :])
-        out += quote
-        at = end + 2
-
-
-def decoded(raw: Any, encoding: str) -> Any:
-    """Field values as Arrow strings. UTF-8 was checked when the chunk was indexed, so it is only a view."""
-    if encoding == "utf-8":
-        return as_text(raw)
-    return pa.array([v.decode(encoding) for v in raw.to_pylist()], pa.string())
-
-
-def quoted(values: Any, header: Header) -> Any:
-    """Computed values as they are written: quoted where delimiter, quote or line end stand in them.
-
-    NULL is an empty field. An empty value that is a record's only field is quoted by the encoder.
-    """
-    if values.null_count:
-        values = pc.fill_null(values, pa.scalar("", pa.string()))
-    mark = header.quote.decode()
-    special = f"[{_escaped(header.delimiter.decode())}{_escaped(mark)}\r\n]"
-    needs = pc.match_substring_regex(values, special)
-    if mark and pc.any(needs).as_py():
-        doubled = pc.replace_substring(values, mark, mark * 2)
-        dressed = pc.binary_join_element_wise(mark, doubled, mark, pa.scalar("", pa.string()))
-        values = pc.if_else(needs, dressed, values)
-    if header.encoding == "utf-8":
-        return values.view(pa.binary())
-    return pa.array([v.encode(header.encoding) for v in values.to_pylist()], pa.binary())
-
-
-def _escaped(character: str) -> str:
-    return "".join(f"\\x{{{ord(c):x}}}" for c in character)

@@ -129,9 +129,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'did you mean amount?'
     """
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [
-        k for k in names if k.lower() == name.lower()
-    ]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [k for k in names if k.lower() == name.lower()]
     if close:
         return f"did you mean {close[0]}?"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

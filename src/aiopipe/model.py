@@ -48,9 +48,7 @@ class Position:
     def __str__(self) -> str:
         line = f":{self.line}" if self.line is not None else ""
         parts = [
-            f"{word} {value}"
-            for word, value in (("record", self.record), ("byte", self.byte))
-            if value is not None
+            f"{word} {value}" for word, value in (("record", self.record), ("byte", self.byte)) if value is not None
         ]
         return f"{display_path(self.path)}{line}" + (f" ({', '.join(parts)})" if parts else "")
 

@@ -179,6 +179,4 @@ def normalise(stage: Any) -> None:
         if declared["choices"] and value not in declared["choices"]:
             from aiopipe.errors import nearest
 
-            raise UsageError(
-                f"{f.name} is {value!r}", stage=word, hint=nearest(str(value), declared["choices"])
-            )
+            raise UsageError(f"{f.name} is {value!r}", stage=word, hint=nearest(str(value), declared["choices"]))

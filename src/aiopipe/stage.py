@@ -150,7 +150,8 @@ class Source(Stage):
     @overload
     def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Stream: ...
     def __or__(self, other: Any) -> Stream | Pipeline:
-        return Stream((self,)) | other
+        made: Stream | Pipeline = Stream((self,)) | other
+        return made
 
 
 @dataclass(frozen=True, repr=False)
@@ -180,11 +181,7 @@ class Transform(Stage):
         """Where its work runs: "loop", "thread" or "process"."""
         return "thread"
 
-    @overload
-    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Chain: ...
-    @overload
-    def __or__(self, other: Chain) -> Chain: ...
-    def __or__(self, other: Any) -> Chain:
+    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Chain:
         return Chain((self,)) | other
 
 
@@ -374,7 +371,5 @@ def with_options(stage: Stage, options: Mapping[str, Any]) -> Stage:
     known = [o.name for o in options_of(type(stage))]
     for name in options:
         if name not in known:
-            raise UnknownNameError(
-                f"{type(stage).word} has no option {name!r}", hint=nearest(name, known)
-            )
+            raise UnknownNameError(f"{type(stage).word} has no option {name!r}", hint=nearest(name, known))
     return replace(stage, **options)

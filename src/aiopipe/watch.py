@@ -35,7 +35,7 @@ class Watch:
         self._done = threading.Event()
         self._map: mmap.mmap | None = None
         if diary is not None:
-            with open(diary, "r+b") as file:  # noqa: PTH123 - a mapping wants the descriptor
+            with open(diary, "r+b") as file:
                 self._map = mmap.mmap(file.fileno(), 8)
 
     def begin(self) -> int:

@@ -6,14 +6,16 @@ import csv
 import io
 import random
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 
 from aiopipe.batch import Header, Segment
+from aiopipe.codec.chunk import Chunk
 from aiopipe.codec.dialect import Dialect
 from aiopipe.model import FileRef
 
+T = TypeVar("T")
 csv.field_size_limit(1 << 30)
 
 VALUES = ["", "7", "007", "1.10", "-0", "1e5", " x", "x ", "NA", "é", "日本", "x\u2028y", "𝄞", "a b"]
@@ -60,9 +62,7 @@ def _soup(dialect: Dialect, raw: bytes) -> bytes:
     return b"".join(tokens[c % len(tokens)] for c in raw)
 
 
-def _records(
-    fields: list[bytes | None], width: int, ends: list[bytes], raw: bytes, delimiter: bytes
-) -> bytes:
+def _records(fields: list[bytes | None], width: int, ends: list[bytes], raw: bytes, delimiter: bytes) -> bytes:
     out, line = bytearray(), []
     for place, c in enumerate(raw):
         field = fields[c]
@@ -85,6 +85,15 @@ def _sample(seeds: tuple[int, int, bytes], sane: bool, columns: int | None) -> S
     ends = ENDS[second % (2 if sane else len(ENDS))]
     fields = pool(dialect, sane, width)
     return Sample(_records(fields, width, ends, raw, dialect.delimiter.encode()), dialect, width)
+
+
+# 128 yes or no, as one number: a list of booleans would cost hypothesis far more than the test itself.
+masks = st.integers(0, 2**128 - 1).map(lambda bits: [bool(bits >> i & 1) for i in range(128)])
+
+
+def from_pool(values: list[T]) -> st.SearchStrategy[list[T]]:
+    """Lists of `values`, one byte drawn for each."""
+    return st.binary(max_size=40).map(lambda raw: [values[c % len(values)] for c in raw])
 
 
 def samples(*, sane: bool = False, columns: int | None = None) -> st.SearchStrategy[Sample]:
@@ -165,3 +174,37 @@ def header(dialect: Dialect, columns: int) -> Header:
 def segment(offset: int = 0, byte: int = 0, index: int = 0, **more: int) -> Segment:
     """A segment of the file `f<index>.csv`."""
     return Segment(FileRef(f"f{index}.csv", f"f{index}.csv", index), 0, True, offset, byte, **more)
+
+
+def good(sample: Sample) -> list[Line]:
+    """The records that are neither ragged, unclosed, nor text of no encoding."""
+    data, dialect, columns = sample
+    return [
+        r
+        for r in by_hand(data, dialect)
+        if len(r.fields) == columns and not r.unclosed and is_text(data[r.start : r.stop], dialect)
+    ]
+
+
+def is_text(raw: bytes, dialect: Dialect) -> bool:
+    """No NUL, and every byte means something in the dialect's encoding."""
+    try:
+        raw.decode(dialect.inner_encoding)
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in raw
+
+
+def chunk_of(sample: Sample, **more: int) -> Chunk:
+    """The sample as the only file of a chunk."""
+    return Chunk(sample.data, header(sample.dialect, sample.columns), sample.dialect, (segment(**more),))
+
+
+def bundle_of(files: list[bytes], dialect: Dialect, columns: int) -> Chunk:
+    """Several files in a chunk, as the reader bundles them: those without a last line end get one between."""
+    data, segments = bytearray(), []
+    for n, content in enumerate(files):
+        clip = n + 1 < len(files) and content[-1:] not in (b"\n", b"\r", b"")
+        segments.append(segment(len(data), 10 * n, n, clipped=int(clip)))
+        data += content + b"\n" * clip
+    return Chunk(bytes(data), header(dialect, columns), dialect, tuple(segments))

@@ -32,7 +32,7 @@ def raw_records(data: bytes, dialect: Dialect) -> list[bytes]:
     return [data[r.start : r.stop] for r in by_hand(data, dialect)]
 
 
-@settings(max_examples=1000)
+@settings(max_examples=600)
 @given(samples(), st.sets(st.integers(0, 200)))
 def test_any_split_into_blocks_gives_the_same_records(sample, places):
     data, dialect, _ = sample
@@ -112,7 +112,7 @@ def test_a_long_record_in_small_blocks_takes_linear_work(filler, monkeypatch):
     assert looked < 10 * sum(map(len, blocks))
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(samples())
 def test_quotes_called_clean_tell_inside_from_outside_by_their_number(sample):
     data, dialect, _ = sample

@@ -43,7 +43,7 @@ def every_harm(test):
 
 
 @every_harm
-@settings(max_examples=1500)
+@settings(max_examples=1000)
 @given(samples())
 def test_the_index_and_the_precise_path_agree_on_every_input(sample):
     fast, slow = index(*sample), index_precisely(*sample)
@@ -62,21 +62,19 @@ def test_the_index_and_the_precise_path_agree_on_every_input(sample):
 
 
 @every_harm
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(samples())
 def test_the_precise_path_reads_as_a_state_machine_by_hand_does(sample):
     data, dialect, _ = sample
     mine = []
     for r in precise.records(data, dialect):
         edges = [r.start, *[e + 1 for e in r.ends]]
-        mine.append(
-            (r.start, r.stop, [data[a:b] for a, b in zip(edges, r.ends, strict=False)], r.unclosed >= 0)
-        )
+        mine.append((r.start, r.stop, [data[a:b] for a, b in zip(edges, r.ends, strict=False)], r.unclosed >= 0))
     assert mine == [(r.start, r.stop, r.fields, r.unclosed) for r in by_hand(data, dialect)]
 
 
 @every_harm
-@settings(max_examples=1000)
+@settings(max_examples=600)
 @given(samples())
 def test_good_records_have_the_values_that_pythons_csv_reads(sample):
     data, dialect, columns = sample
@@ -87,9 +85,7 @@ def test_good_records_have_the_values_that_pythons_csv_reads(sample):
     assert [list(v) for v in zip(*values, strict=True)] == [[v.decode() for v in r.values] for r in good]
     if valid(data):  # with csv itself, where the whole file is text
         rows = [
-            row
-            for row, r in zip(by_csv(data.decode(), dialect), by_hand(data, dialect), strict=True)
-            if not r.unclosed
+            row for row, r in zip(by_csv(data.decode(), dialect), by_hand(data, dialect), strict=True) if not r.unclosed
         ]
         assert [list(v) for v in zip(*values, strict=True)] == [row for row in rows if len(row) == columns]
 
@@ -109,9 +105,7 @@ def test_sane_files_have_no_bad_record_and_never_need_the_precise_path(sample):
     assert found.records == len(by_csv(sample.data.decode(), sample.dialect))
 
 
-@pytest.mark.parametrize(
-    "byte", [b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"]
-)
+@pytest.mark.parametrize("byte", [b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"])
 def test_what_python_does_not_decode_is_no_utf8_here_either(byte):
     found = index(b"a,b\nx" + byte + b",y\nc,d\n", COMMA, 2)
     assert [(b.number, b.start) for b in found.bad] == [(1, 4)]

@@ -62,9 +62,7 @@ def group() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors go to stderr, each with what to do next."""
     try:
-        result = group.main(
-            args=None if argv is None else list(argv), prog_name="aiopipe", standalone_mode=False
-        )
+        result = group.main(args=None if argv is None else list(argv), prog_name="aiopipe", standalone_mode=False)
     except click.exceptions.Abort:
         return 130
     except click.ClickException as error:

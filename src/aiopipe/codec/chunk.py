@@ -88,10 +88,7 @@ def _one_by_one(chunk: Chunk) -> Index:
     for start, stop in _edges(chunk):
         part = index(chunk.data[start:stop], chunk.dialect, len(chunk.header.names))
         numbers = part.numbers if part.numbers is not None else np.arange(len(part.starts))
-        bad = [
-            b._replace(number=b.number + records, start=b.start + start, stop=b.stop + start)
-            for b in part.bad
-        ]
+        bad = [b._replace(number=b.number + records, start=b.start + start, stop=b.stop + start) for b in part.bad]
         parts.append(
             part._replace(
                 starts=part.starts + start,
@@ -135,9 +132,7 @@ def _counted(chunk: Chunk, found: Index, bounds: Ints) -> tuple[Segment, ...]:
     firsts = np.cumsum(records) - records
     return tuple(
         replace(s, records=n, first=first, lines=count_lines(chunk.data, a, b))
-        for s, n, first, (a, b) in zip(
-            chunk.segments, records.tolist(), firsts.tolist(), _edges(chunk), strict=True
-        )
+        for s, n, first, (a, b) in zip(chunk.segments, records.tolist(), firsts.tolist(), _edges(chunk), strict=True)
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from aiopipe.codec import precise
+from aiopipe.codec import bits, precise
+from aiopipe.codec.bits import Words
 from aiopipe.codec.dialect import Dialect
 from aiopipe.errors import RecordError
 
-__all__ = ["Cutter", "clean_quotes"]
+__all__ = ["Cutter", "clean_quotes", "inside_quotes"]
 
 
 def clean_quotes(data: bytes, dialect: Dialect) -> bool:
@@ -20,26 +21,26 @@ def clean_quotes(data: bytes, dialect: Dialect) -> bool:
     if not mark or mark not in data:
         return True
     b = np.frombuffer(data, np.uint8)
-    q = np.flatnonzero(b == dialect.q)
-    return quotes_agree(b, q, dialect)
+    newline = b == 10
+    returns = bits.pack(b == 13) if b"\r" in data else None
+    separators = bits.pack((b == dialect.d) | newline)
+    return inside_quotes(bits.pack(b == dialect.q), separators, bits.pack(newline), returns, len(b)) is not None
 
 
-def quotes_agree(b: np.ndarray, q: np.ndarray, dialect: Dialect) -> bool:
-    """Whether the quotes at positions `q` of `b` open and close fields in turn, as RFC 4180 has them."""
-    opens, closes = q[0::2], q[1::2]
-    before = b[np.maximum(opens - 1, 0)]
-    good = (opens == 0) | (before == dialect.d) | (before == 10) | (before == 13)
-    good[1:] |= opens[1:] == closes[: len(opens) - 1] + 1
-    if not good.all():
-        return False
-    size = len(b)
-    after = b[np.minimum(closes + 1, size - 1)]
-    ended = (closes + 1 == size) | (after == dialect.d) | (after == 10) | (after == dialect.q)
-    returns = after == 13
-    if returns.any():
-        past = b[np.minimum(closes + 2, size - 1)]
-        ended |= returns & ((past == 10) | (closes + 2 >= size))
-    return bool(ended.all())
+def inside_quotes(quotes: Words, separators: Words, newlines: Words, returns: Words | None, size: int) -> Words | None:
+    """The places inside quotes; None when quotes do not open and close fields in turn, as RFC 4180 has them.
+
+    An opening quote stands behind a separator, a line end or the quote it is doubled with, a closing one
+    before such; the end of the data is as good as a line end.
+    """
+    inside = bits.odd_so_far(quotes)
+    bounds = separators | quotes
+    before = bits.later(bounds if returns is None else bounds | returns)
+    after = bits.earlier(bits.place(bounds, size))
+    if returns is not None:
+        after |= bits.earlier(returns & bits.earlier(bits.place(newlines, size)))
+    wrong = (quotes & inside & ~bits.place(before, 0)) | (quotes & ~inside & ~after)
+    return None if wrong.any() else inside
 
 
 class Cutter:

@@ -58,9 +58,7 @@ class Dialect:
                 hint="such as ',' ';' '|' or the word tab",
             )
         if len(self.quote) > 1 or not self.quote.isascii() or (self.quote and self.quote in "\r\n\0"):
-            raise UsageError(
-                f"quote {self.quote!r} is not one ASCII character", hint="such as '\"' or the word none"
-            )
+            raise UsageError(f"quote {self.quote!r} is not one ASCII character", hint="such as '\"' or the word none")
         if self.quote == self.delimiter:
             raise UsageError("delimiter and quote are the same character", hint="change one of them")
         if not 16 <= self.max_record <= 1 << 30:

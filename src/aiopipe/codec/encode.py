@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import join, pieces
-from aiopipe.batch import Batch, Header, Segment, quoted
+from aiopipe.arrays import gather, join, mask_to_numpy, pieces
+from aiopipe.batch import Batch, Column, Header, Segment
+from aiopipe.errors import OutputError
+from aiopipe.fields import missing, quoted, unwritable
 from aiopipe.model import Reject
 
 __all__ = ["Encoded", "encode", "encode_header", "encode_json"]
@@ -19,10 +21,11 @@ __all__ = ["Encoded", "encode", "encode_header", "encode_json"]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What a batch contributes to its outputs: for each segment, bytes and the number of records in them.
+    """What a batch contributes to its outputs: each segment's bytes and how many records are in them.
 
-    head: the header record as it is to be written, once a file (b"" for none). names: the columns, so that
-    the sink can see whether parts of a file agree. open_end: the last piece ends without a line end.
+    bodies: bytes or views of them; the last record of a file ends as it did in the input, perhaps without a
+    line end. head: the header record as it is to be written, once a file (b"" for none). names: the columns,
+    so that the sink can see whether parts of a file agree. newline: the input's, for what the sink adds.
     """
 
     segments: tuple[Segment, ...]
@@ -37,6 +40,11 @@ class Encoded:
     def __len__(self) -> int:
         return sum(self.counts)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Views do not pickle; between processes the bytes travel.
+        solid = replace(self, bodies=tuple(bytes(b) for b in self.bodies))
+        return (Encoded, tuple(getattr(solid, f.name) for f in fields(self)))
+
     @property
     def nbytes(self) -> int:
         """Bytes to be written."""
@@ -44,29 +52,29 @@ class Encoded:
 
 
 def encode(batch: Batch, delimiter: str | None = None) -> Encoded:
-    """The batch as CSV. With `delimiter`, and when it is not the input's, every field is written anew."""
+    """The batch as CSV. With `delimiter`, and when it is not the input's, every field is written anew.
+
+    A record with a value that the file cannot hold (a character that its encoding lacks, a delimiter where
+    nothing is quoted) becomes a reject of the stage `write`. OutputError when a column's name is such.
+    """
     header = batch.body.header
-    own = header.delimiter.decode()
-    if delimiter is not None and delimiter != own:
-        return _rewritten(batch, delimiter)
-    body = batch.body
-    if batch.untouched():
-        whole = batch.rows is None and len(body.segments) == 1 and _gapless(batch)
-        lines = None if whole else body.lines(batch.rows)
-    else:
-        whole, lines = False, _lines(batch)
+    anew = delimiter is not None and delimiter.encode() != header.delimiter
+    if anew and delimiter is not None:
+        header = replace(header, delimiter=delimiter.encode(), quote=header.quote or b'"')
+    elif batch.untouched():
+        return _encoded(batch, header, _original(batch))
+    batch = _writable(batch, header, anew)
+    return _encoded(batch, header, _joined(batch, header, anew), anew)
+
+
+def _encoded(batch: Batch, header: Header, lines: Any, anew: bool = False) -> Encoded:
     counts = batch.counts()
-    if whole:
-        bodies: list[Any] = (
-            [memoryview(body.data)[int(body.starts[0]) : int(body.stops[-1])]] if counts[0] else [b""]
-        )
-    else:
-        bodies = list(pieces(lines, np.cumsum([0, *counts]).tolist()))
+    bodies = lines if isinstance(lines, list) else pieces(lines, np.cumsum([0, *counts]).tolist())
     return Encoded(
         batch.segments,
         tuple(bodies),
         tuple(counts),
-        encode_header(batch),
+        _head(batch, header, anew),
         batch.names,
         header.newline,
         batch.rejects,
@@ -74,36 +82,61 @@ def encode(batch: Batch, delimiter: str | None = None) -> Encoded:
     )
 
 
-def _gapless(batch: Batch) -> bool:
+def _original(batch: Batch) -> Any:
+    """The records as they were read; where none is missing, a view of the whole chunk."""
     body = batch.body
-    return len(body) > 0 and bool((body.starts[1:] == body.stops[:-1]).all())
+    if batch.rows is None and len(body.segments) == 1 and len(body) and body.gapless():
+        return [memoryview(body.data)[int(body.starts[0]) : int(body.stops[-1])]]
+    return body.lines(batch.rows)
 
 
-def _lines(batch: Batch) -> Any:
+def _writable(batch: Batch, header: Header, anew: bool) -> Batch:
+    """The batch without the records that the file could not hold."""
+    for column in batch.columns:
+        if anew or (column.computed and column.written is None):
+            values = batch.text(column)
+            bad = unwritable(values, header)
+            if bad is not None:
+                return _writable(_refused(batch, bad, column, values, header), header, anew)
+    if len(batch.columns) == 1 and not header.quote:
+        empty = _empty(batch.raw(batch.columns[0]))
+        reason = "an empty value alone in its record, in a file without quotes, would be a blank line"
+        batch = batch.reject(empty, "write", lambda _: reason, "keep a second column, or filter such records out")
+    return batch
+
+
+def _refused(batch: Batch, bad: Any, column: Column, values: Any, header: Header) -> Batch:
+    def reason(i: int) -> str:
+        lacking = missing(values[i].as_py(), header.encoding)
+        if lacking:
+            return f"{column.name}: {header.encoding} has no character {lacking!r}"
+        return f"{column.name}: a delimiter or line end in the value, and nothing is quoted in this file"
+
+    return batch.reject(bad, "write", reason, "change the value in an earlier stage, or drop the column")
+
+
+def _joined(batch: Batch, header: Header, anew: bool) -> Any:
     """Records whose columns were added, dropped, moved or computed: raw fields joined, own line ends kept."""
-    body, columns = batch.body, batch.columns
-    width = body.ends.shape[1]
-    # The longest run of the body's own leading columns is cut out in one piece: the kept line of a derive.
-    lead = 0
-    while lead < min(len(columns), width) and columns[lead].field == lead:
-        lead += 1
-    parts: list[Any] = []
-    if lead == width and lead:
-        parts.append(body.stems(batch.rows))
-    elif lead:
-        parts.append(_leading(batch, lead))
-    parts += [batch.raw(c) for c in columns[lead:]]
-    if len(columns) == 1:  # a record of one empty field would be a blank line
-        empty = pc.equal(pc.binary_length(parts[0]), 0)
-        if body.header.quote and pc.any(empty).as_py():
-            parts[0] = pc.if_else(empty, pa.scalar(body.header.quote * 2, pa.binary()), parts[0])
+    parts = [quoted(batch.text(c), header) for c in batch.columns] if anew else _raw(batch)
+    if len(parts) == 1 and header.quote:  # a record of one empty field would be a blank line
+        empty = _empty(parts[0])
+        if empty.any():
+            parts[0] = pc.if_else(pa.array(empty), pa.scalar(header.quote * 2, pa.binary()), parts[0])
     parts[-1] = _ended(parts[-1], batch)
-    return join(parts, body.header.delimiter)
+    return join(parts, header.delimiter)
+
+
+def _raw(batch: Batch) -> list[Any]:
+    """The fields as bytes. The body's own leading columns come as one piece: the kept line of a derive."""
+    lead = 0
+    width = batch.body.ends.shape[1]
+    while lead < min(len(batch.columns), width) and batch.columns[lead].field == lead:
+        lead += 1
+    parts = [_leading(batch, lead)] if lead else []
+    return parts + [batch.raw(c) for c in batch.columns[lead:]]
 
 
 def _leading(batch: Batch, count: int) -> Any:
-    from aiopipe.arrays import gather
-
     body, rows = batch.body, batch.rows
     ends = body.ends[:, count - 1]
     if rows is None:
@@ -111,60 +144,47 @@ def _leading(batch: Batch, count: int) -> Any:
     return gather(body.buffer, body.starts[rows], ends[rows])
 
 
+def _empty(raw: Any) -> Any:
+    return mask_to_numpy(pc.equal(pc.binary_length(raw), pa.scalar(0, pa.int32())))
+
+
 def _ended(last: Any, batch: Batch) -> Any:
     """The last column with each record's line end behind it."""
-    body = batch.body
-    terminators = body.terminators(batch.rows)
-    return join([last if last.type == pa.binary() else last.view(pa.binary()), terminators], b"")
-
-
-def _rewritten(batch: Batch, delimiter: str) -> Encoded:
-    """The batch under another delimiter: values quoted anew where they need it."""
-    header = batch.body.header
-    other = Header(
-        header.names,
-        header.raw,
-        header.bom,
-        header.newline,
-        header.present,
-        delimiter.encode(),
-        header.quote or b'"',
-    )
-    columns = [quoted(batch.values(c.name), other) for c in batch.columns]
-    if len(columns) == 1:
-        empty = pc.equal(pc.binary_length(columns[0]), 0)
-        columns[0] = pc.if_else(empty, pa.scalar(other.quote * 2, pa.binary()), columns[0])
-    columns[-1] = join([columns[-1], batch.body.terminators(batch.rows)], b"")
-    counts = batch.counts()
-    bodies = pieces(join(columns, other.delimiter), np.cumsum([0, *counts]).tolist())
-    names = quoted(pa.array(batch.names, pa.string()), other).to_pylist()
-    head = header.bom + other.delimiter.join(names) + (header.newline or b"\n") if header.present else b""
-    return Encoded(
-        batch.segments,
-        tuple(bodies),
-        tuple(counts),
-        head,
-        batch.names,
-        header.newline,
-        batch.rejects,
-        header.transcode,
-    )
+    end = batch.body.newline()
+    ends = batch.body.terminators(batch.rows) if end is None else pa.scalar(end, pa.binary())
+    return join([last, ends], b"")
 
 
 def encode_header(batch: Batch) -> bytes:
     """The header record of a batch's columns: the file's own bytes for columns that kept their name."""
-    header = batch.body.header
+    return _head(batch, batch.body.header, False)
+
+
+def _head(batch: Batch, header: Header, anew: bool) -> bytes:
     if not header.present:
         return header.bom
-    fields = []
-    for column in batch.columns:
+    written = [_name(column, header, anew) for column in batch.columns]
+    if written == [b""]:
+        written = [header.quote * 2]
+    return header.bom + header.delimiter.join(written) + header.newline
+
+
+def _name(column: Column, header: Header, anew: bool) -> bytes:
+    """A column's name as bytes: those of the file where it has the column, or had one of that name."""
+    if not anew:
         if not column.computed and header.names[column.field] == column.name:
-            fields.append(header.raw[column.field])
-        elif column.computed and column.name in header.names:
-            fields.append(header.raw[header.names.index(column.name)])
-        else:
-            fields.append(quoted(pa.array([column.name], pa.string()), header)[0].as_py())
-    return header.bom + header.delimiter.join(fields) + header.newline
+            return header.raw[column.field]
+        if column.computed and column.name in header.names:
+            return header.raw[header.names.index(column.name)]
+    name = pa.array([column.name], pa.string())
+    if unwritable(name, header) is not None:
+        raise OutputError(
+            f"the column name {column.name!r} cannot be written in this file ({header.encoding}"
+            + (")" if header.quote else ", without quotes)"),
+            hint="rename the column",
+        )
+    raw: bytes = quoted(name, header)[0].as_py()
+    return raw
 
 
 def encode_json(batch: Batch) -> Encoded:

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aiopipe.arrays import Ints, Mask
-from aiopipe.batch import unquote_one
-from aiopipe.codec import precise
-from aiopipe.codec.cut import quotes_agree
+from aiopipe.codec import bits, precise
+from aiopipe.codec.cut import inside_quotes
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.found import Bad, Index, checked, ragged, unclosed
+from aiopipe.fields import unquote_one
 
 __all__ = ["Index", "header_fields", "index", "index_precisely"]
 
@@ -29,12 +29,13 @@ __all__ = ["Index", "header_fields", "index", "index_precisely"]
 class _Marks(NamedTuple):
     """A chunk's bytes, which of them are line feeds, and the separators outside quotes, in order.
 
-    A file without a final line end has one more separator, at its size.
+    A file without a final line end has one more separator, at its size. ended: line feeds among them.
     """
 
     b: npt.NDArray[np.uint8]
     newline: Mask
     separators: Ints
+    ended: int
     quoted: bool
     returns: bool
     lines: int
@@ -55,26 +56,30 @@ def _marks(data: bytes, dialect: Dialect) -> _Marks | None:
     newline = b == 10
     wanted = b == dialect.d
     wanted |= newline
-    lines = int(np.count_nonzero(newline)) + (data[-1:] not in (b"\n", b""))
-    inside: Mask | None = None
-    if dialect.quote and dialect.quote.encode() in data:
-        is_quote = b == dialect.q
-        q = np.flatnonzero(is_quote)
-        if len(q) & 1 or not quotes_agree(b, q, dialect):
-            return None
-        inside = np.logical_xor.accumulate(is_quote)
-        wanted &= ~inside
+    ended = lines = int(np.count_nonzero(newline))
     returns = b"\r" in data
-    if returns:
-        r = np.flatnonzero(b == 13)
-        alone = r[(r + 1 == len(b)) | ~newline[np.minimum(r + 1, len(b) - 1)]]
-        if len(alone) and (inside is None or not inside[alone].all()):
+    quoted = bool(dialect.quote) and dialect.quote.encode() in data
+    if quoted:
+        separators, newlines = bits.pack(wanted), bits.pack(newline)
+        crs = bits.pack(b == 13) if returns else None
+        inside = inside_quotes(bits.pack(b == dialect.q), separators, newlines, crs, len(b))
+        if inside is None or inside[-1] >> 63:  # out of turn, or still open at the end
             return None
-        lines += len(alone)
-    separators = np.flatnonzero(wanted)
+        if crs is not None:
+            alone = crs & ~bits.earlier(newlines)
+            if (alone & ~inside).any():
+                return None
+            lines += bits.count(alone)
+        wanted = bits.unpack(separators & ~inside, len(b))
+        ended = bits.count(newlines & ~inside)
+    elif returns:
+        after = np.flatnonzero(b == 13) + 1
+        if after[-1] == len(b) or not newline[after].all():
+            return None
+    places = np.flatnonzero(wanted)
     if data[-1:] not in (b"\n", b""):
-        separators = np.append(separators, len(b))
-    return _Marks(b, newline, separators, inside is not None, returns, lines)
+        places, lines = np.append(places, len(b)), lines + 1
+    return _Marks(b, newline, places, ended, quoted, returns, lines)
 
 
 def _rectangle(marks: _Marks, columns: int) -> Index | None:
@@ -88,9 +93,7 @@ def _rectangle(marks: _Marks, columns: int) -> Index | None:
     open_end = n > 0 and int(last[-1]) == len(b)
     # Every last separator is a line feed, and no other is one.
     closing = last[:-1] if open_end else last
-    inner = separators[:-1] if open_end else separators
-    feeds = int(np.count_nonzero(newline[inner])) if marks.quoted else marks.lines - open_end
-    if feeds != len(closing) or not newline[closing].all():
+    if marks.ended != len(closing) or not newline[closing].all():
         return None
     starts = np.empty(n, np.int64)
     starts[:1] = 0

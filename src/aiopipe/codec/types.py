@@ -20,14 +20,17 @@ from aiopipe.errors import UsageError, nearest
 
 __all__ = ["TYPES", "cast", "guess", "parse_type"]
 
-# type -> the whole text of a field that has it. A leading zero is no number: it would be lost (007).
+# type -> the whole text of a field that has it. A leading zero is no number: it would be lost (007). Nor is
+# an integer that int64 may not hold, or one among fractions that a double may not: keys would become equal.
+_DATE = r"(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = r"[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
 _SHAPES: dict[str, re.Pattern[str]] = {
-    "BIGINT": re.compile(r"-?(?:0|[1-9]\d{0,17})"),
-    "DOUBLE": re.compile(r"-?(?:0|[1-9]\d*)?(?:\.\d+)?(?:[eE][+-]?\d+)?(?<!-)(?<!^)|-?(?:0|[1-9]\d*)\."),
-    "DATE": re.compile(r"\d{4}-\d\d-\d\d"),
-    "TIMESTAMP": re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?"),
-    "TIMESTAMPTZ": re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)"),
-    "BOOLEAN": re.compile(r"true|false", re.IGNORECASE),
+    "BIGINT": re.compile(r"-?(?:0|[1-9][0-9]{0,17})"),
+    "DOUBLE": re.compile(r"-?(?:(?:0|[1-9][0-9]{0,14})(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"),
+    "DATE": re.compile(_DATE),
+    "TIMESTAMP": re.compile(f"{_DATE}(?:{_TIME})?"),
+    "TIMESTAMPTZ": re.compile(f"{_DATE}{_TIME}(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})"),
+    "BOOLEAN": re.compile(r"true|false", re.IGNORECASE | re.ASCII),
 }
 _ARROW: dict[str, pa.DataType] = {
     "BIGINT": pa.int64(),
@@ -80,18 +83,23 @@ def guess(values: Iterable[str], nulls: Collection[str]) -> tuple[str, str | Non
             distinct[value] = distinct.get(value, 0) + 1
     if not distinct:
         return "VARCHAR", None
-    fits = {name: {v for v in distinct if shape.fullmatch(v)} for name, shape in _SHAPES.items()}
+    fits = {name: _fitting(distinct, name, shape) for name, shape in _SHAPES.items()}
     for name, fitting in fits.items():
         if len(fitting) == len(distinct):
             return name, None
     total = sum(distinct.values())
     for fitting in fits.values():
         odd = [v for v in distinct if v not in fitting]
-        if 2 * sum(distinct[v] for v in fitting) >= total and (
-            all(v.strip().lower() in _NULL_LOOKS for v in odd)
-        ):
+        if 2 * sum(distinct[v] for v in fitting) >= total and (all(v.strip().lower() in _NULL_LOOKS for v in odd)):
             return "VARCHAR", odd[0]
     return "VARCHAR", None
+
+
+def _fitting(values: Iterable[str], name: str, shape: re.Pattern[str]) -> set[str]:
+    """The values that look like a type and are of it: 2023-02-29 is no date."""
+    looks = [v for v in values if shape.fullmatch(v)]
+    _, bad = cast(pa.array(looks, pa.string()), name, ())
+    return set(looks if bad is None else (v for v, b in zip(looks, bad, strict=True) if not b))
 
 
 def cast(values: Any, type_name: str, nulls: Collection[str]) -> tuple[Any, Mask | None]:
@@ -107,31 +115,37 @@ def cast(values: Any, type_name: str, nulls: Collection[str]) -> tuple[Any, Mask
         return _convert(values, kind), None
     except pa.ArrowInvalid:
         pass
-    bad = np.zeros(len(values), np.bool_)
-    texts = values.to_pylist()
-    verdict: dict[str, bool] = {}
-    for i, text in enumerate(texts):
-        if text is None:
-            continue
-        if text not in verdict:
-            try:
-                _convert(pa.array([text], pa.string()), kind)
-                verdict[text] = False
-            except pa.ArrowInvalid:
-                verdict[text] = True
-        if verdict[text]:
-            bad[i] = True
-            texts[i] = None
-    return _convert(pa.array(texts, pa.string()), kind), bad
+    misfits = _misfits(pc.drop_null(pc.unique(values)), kind)
+    bad = pc.is_in(values, misfits)
+    return _convert(pc.if_else(bad, pa.scalar(None, pa.string()), values), kind), mask_to_numpy(bad)
+
+
+def _misfits(values: Any, kind: pa.DataType) -> Any:
+    """Which of the distinct `values` do not convert, by halves: one in many costs few conversions."""
+    try:
+        _convert(values, kind)
+        return values[:0]
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return values
+    middle = len(values) // 2
+    return pa.concat_arrays([_misfits(values[:middle], kind), _misfits(values[middle:], kind)])
 
 
 def _convert(values: Any, kind: pa.DataType) -> Any:
-    # Arrow reads 0x1F as 31; a CSV's number is decimal.
+    """Arrow's conversion, which is strict, and stricter still; ArrowInvalid where one value does not fit."""
+    typed = pc.cast(values, kind)
     if pa.types.is_integer(kind):
-        text = _bytes_of(values)
-        if b"x" in text or b"X" in text:
+        # Arrow reads 0x1F as 31; a CSV's number is decimal.
+        text = _bytes_of(values)  # a quick look; what it finds may belong to a NULL
+        marks = [x for x in ("x", "X") if x.encode() in text]
+        if any(pc.any(pc.match_substring(values, x)).as_py() for x in marks):
             raise pa.ArrowInvalid("hexadecimal")
-    return pc.cast(values, kind)
+    elif pa.types.is_floating(kind):
+        endless = pc.is_inf(typed)
+        if pc.any(endless).as_py() and any("0" <= v[-1] <= "9" for v in values.filter(endless).to_pylist()):
+            raise pa.ArrowInvalid("out of range")  # 1e999 is not infinity
+    return typed
 
 
 def _bytes_of(values: Any) -> bytes:

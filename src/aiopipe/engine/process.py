@@ -16,9 +16,7 @@ __all__ = ["run_in_worker"]
 _nodes: dict[bytes, Any] = {}
 
 
-def run_in_worker(
-    blob: bytes, parcel: Any, timeout: float | None, diary: str | None, skip: dict[int, str]
-) -> Any:
+def run_in_worker(blob: bytes, parcel: Any, timeout: float | None, diary: str | None, skip: dict[int, str]) -> Any:
     """Unpickle the node once, run it on the parcel; see Watch for the others."""
     node = _nodes.get(blob)
     if node is None:

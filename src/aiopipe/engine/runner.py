@@ -140,9 +140,7 @@ class _Taken:
             yield parcel
 
 
-async def _emit(
-    parcels: AsyncIterator[Any], writer: Channel[Envelope], node: Node, taken: _Taken | tuple[()]
-) -> None:
+async def _emit(parcels: AsyncIterator[Any], writer: Channel[Envelope], node: Node, taken: _Taken | tuple[()]) -> None:
     """Put what a source or a flow yields, until it ends or nobody wants more."""
     step, counted = node.steps[0], 0
     async with aclosing(parcels) as entered:  # type: ignore[type-var]

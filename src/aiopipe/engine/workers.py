@@ -160,7 +160,7 @@ class Workers:
                 self._processes.stop()
                 self._processes.join()
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
+                loop.call_soon_threadsafe(_resolve, done)
 
         # Not in a pool, and not in the loop: joining threads blocks.
         closer = threading.Thread(target=close, name="aiopipe-close")
@@ -174,6 +174,11 @@ class Workers:
         closer.join()
         if cancelled:
             raise asyncio.CancelledError
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _entry() -> Callable[..., Any]:
@@ -202,5 +207,5 @@ def _new_diary() -> str:
 
 
 def _read_diary(path: str) -> int:
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:
         return int.from_bytes(file.read(8), "little", signed=True)

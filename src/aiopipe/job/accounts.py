@@ -33,7 +33,11 @@ class Accounts:
         progress: Callable[[Report], None] | None,
     ) -> None:
         self.report = Report()
-        self._stages = {s.name: StageReport("parse" if s.shape == "decode" else "encode" if s.shape == "encode" else s.label) for s in plan.steps if s.shape != "sink"}
+        self._stages = {
+            s.name: StageReport("parse" if s.shape == "decode" else "encode" if s.shape == "encode" else s.label)
+            for s in plan.steps
+            if s.shape != "sink"
+        }
         self.report.stages = list(self._stages.values())
         self._rejects = rejects
         self._limit = limit

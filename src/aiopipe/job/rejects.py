@@ -27,9 +27,7 @@ _KINDS: dict[str, type[AiopipeError]] = {
 
 def error_of(reject: Reject) -> AiopipeError:
     """The error that a run without a rejects file ends with."""
-    error = _KINDS[reject.kind](
-        reject.reason, position=reject.position, stage=reject.stage, hint=reject.hint or None
-    )
+    error = _KINDS[reject.kind](reject.reason, position=reject.position, stage=reject.stage, hint=reject.hint or None)
     if reject.trace:
         error.add_note(reject.trace)
     return error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiopipe.engine.runner import Trace, run_nodes
 from aiopipe.engine.workers import Workers
@@ -127,9 +127,7 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
     source = plan.steps[0].stage
     report.files = getattr(source, "files_read", lambda: 0)()
     report.channels = [
-        ChannelReport(
-            name, s.items, s.nbytes, s.waited_to_put, s.waited_to_get, s.peak_items, s.peak_bytes
-        )
+        ChannelReport(name, s.items, s.nbytes, s.waited_to_put, s.waited_to_get, s.peak_items, s.peak_bytes)
         for name, s in trace.channels.items()
     ]
     by_name = {s.name: r for s, r in zip([s for s in plan.steps if s.shape != "sink"], report.stages, strict=True)}
@@ -152,7 +150,11 @@ async def explain(pipeline: Pipeline) -> str:
         if step.shape in ("decode", "encode"):
             continue
         lines.append(f"  {step.name:<14} {step.stage!r}")
-        shown = {c: step.scope.types[c] for c in getattr(step.stage, "named", lambda s: ())(step.scope) if c in step.scope.types}
+        shown = {
+            c: step.scope.types[c]
+            for c in getattr(step.stage, "named", lambda s: ())(step.scope)
+            if c in step.scope.types
+        }
         if shown:
             lines.append("  " + " " * 15 + "types: " + ", ".join(f"{c} {t}" for c, t in shown.items()))
     nodes = fuse(plan)

@@ -204,11 +204,7 @@ def _member(value: _Value, items: list[_Value]) -> _Value:
     def find(env: Env) -> Any:
         values = run(env)
         found = pc.is_in(values, value_set=members)
-        return (
-            pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.bool_()))
-            if values.null_count
-            else found
-        )
+        return pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.bool_())) if values.null_count else found
 
     return _Value("BOOLEAN", find)
 

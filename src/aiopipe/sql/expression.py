@@ -54,9 +54,7 @@ class Expression:
     def evaluate(self, columns: Mapping[str, Any], length: int) -> Evaluated:
         """The typed values of the expression for `length` records, whose columns are Arrow arrays by name."""
         values = self._directly(columns, length)
-        return (
-            Evaluated(values) if values is not None else self._by_duckdb(f"({self.text}\n)", columns, length)
-        )
+        return Evaluated(values) if values is not None else self._by_duckdb(f"({self.text}\n)", columns, length)
 
     def mask(self, columns: Mapping[str, Any], length: int) -> Evaluated:
         """The same for a condition: an Arrow boolean array, NULL where SQL does not know."""
@@ -102,15 +100,13 @@ class Expression:
 
         try:
             table = session().run(select, batch)
-        except (*evaluation_errors(), duckdb.BinderException):
+        except (duckdb.BinderException, *evaluation_errors()):  # type: ignore[misc]
             raise
         except duckdb.Error as error:
             forget()
             raise ExpressionError(f"{_shown(self.text)}: {error}") from error
         values = joined(table.column(0))
-        return _of_length(
-            _canonical(values, self.type if select[0] == "(" else ""), batch.num_rows, self.text
-        )
+        return _of_length(_canonical(values, self.type if select[0] == "(" else ""), batch.num_rows, self.text)
 
     def _batch(self, columns: Mapping[str, Any], length: int) -> pa.RecordBatch:
         arrays = [joined(columns[c.name]) for c in self._bound]

@@ -35,9 +35,7 @@ _VARYING = {
 _HARMLESS = {"error"}
 _MANY_ROWS = {"unnest", "unlist"}
 
-_ONE_RECORD = (
-    "an expression sees one record at a time; aggregate the output with another tool, or write a function"
-)
+_ONE_RECORD = "an expression sees one record at a time; aggregate the output with another tool, or write a function"
 _STABLE = "the same input must give the same bytes at every run: write the value out, or add it in a function"
 
 _CLASSES = {

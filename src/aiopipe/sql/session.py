@@ -116,8 +116,7 @@ class Session:
     def functions(self) -> list[tuple[str, str, str | None, str | None]]:
         """(name, kind, stability, macro body) of every function DuckDB knows here."""
         return self.connection.execute(
-            "SELECT DISTINCT lower(function_name), function_type, stability, macro_definition"
-            " FROM duckdb_functions()"
+            "SELECT DISTINCT lower(function_name), function_type, stability, macro_definition FROM duckdb_functions()"
         ).fetchall()
 
     def close(self) -> None:

@@ -19,9 +19,7 @@ BEFORE = "SELECT ("
 AFTER = "\n) FROM batch"
 _STATEMENT_KEYS = {"type", "cte_map", "select_list", "from_table", "aggregate_handling"}
 _LAMBDA_TAKERS = {
-    prefix + verb
-    for prefix in ("", "list_", "array_")
-    for verb in ("transform", "apply", "filter", "reduce", "invoke")
+    prefix + verb for prefix in ("", "list_", "array_") for verb in ("transform", "apply", "filter", "reduce", "invoke")
 }
 
 
@@ -83,9 +81,7 @@ def _check_text(text: str) -> None:
     if not text.strip():
         raise ExpressionError("the expression is empty", hint="write a condition such as amount > 100")
     for bad in (c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"):
-        raise expression_error(
-            f"{bad!r} cannot stand in an expression", text.replace(bad, "?"), text.index(bad)
-        )
+        raise expression_error(f"{bad!r} cannot stand in an expression", text.replace(bad, "?"), text.index(bad))
 
 
 def _only_expression(text: str) -> Node:

@@ -43,9 +43,7 @@ def fault_of(error: BaseException) -> Fault:
     return Fault(what + where, "mend the function, or set such records aside with --rejects FILE", trace)
 
 
-def call_each(
-    function: Callable[[Any], Any], values: Iterable[Any]
-) -> tuple[list[Any], dict[int, Fault]]:
+def call_each(function: Callable[[Any], Any], values: Iterable[Any]) -> tuple[list[Any], dict[int, Fault]]:
     """function(value) for each value, in order; None and a fault where it raised."""
     watch = current_watch()
     if watch is not None and watch.busy:
@@ -72,7 +70,11 @@ def _call_watched(
     base = watch.begin()
     for i, value in enumerate(values):
         if base + i in watch.skip:
-            faults[i] = Fault(f"the worker process {watch.skip[base + i]}", "look at what the function does with this row", kind="worker")
+            faults[i] = Fault(
+                f"the worker process {watch.skip[base + i]}",
+                "look at what the function does with this row",
+                kind="worker",
+            )
             results.append(None)
             continue
         watch.enter(base + i)
@@ -168,7 +170,9 @@ async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Cont
         if rows is None:
             if faults:
                 first = min(faults)
-                raise FunctionError(f"{faults[first].reason}, for {parcel.values[first]!r}"[:300], stage="map", hint="mend the function")
+                raise FunctionError(
+                    f"{faults[first].reason}, for {parcel.values[first]!r}"[:300], stage="map", hint="mend the function"
+                )
             return Items(results, parcel.rejects)
         return await context.hop(rebuilt, parcel, rows, results, faults, stage.columns)
 

@@ -29,11 +29,8 @@ def truncated(batch: Batch, count: int) -> Batch:
     Every file that is left counts as finished: nothing more of it will come.
     """
     counts: list[int] = batch.counts()
-    total, upto = 0, 0
-    for upto, n in enumerate(counts, 1):
-        total += n
-        if total >= count:
-            break
+    ends = np.cumsum(counts)
+    upto = min(int(np.searchsorted(ends, count)) + 1, len(counts))
     mask = np.zeros(len(batch), np.bool_)
     mask[:count] = True
     cut = batch.filter(mask)

@@ -43,12 +43,8 @@ def rows_of(batch: Batch) -> Rows:
             batch.column(name)  # raises for the one that stands twice
     fields = _split_lines(batch)
     if fields is None:
-        columns = [batch.values(n).to_pylist() for n in names]
-        fields = [list(r) for r in zip(*columns, strict=True)] if columns else []
-        for f in fields:
-            for i, value in enumerate(f):
-                if value is None:
-                    f[i] = ""
+        columns = [["" if v is None else v for v in batch.values(n).to_pylist()] for n in names]
+        fields = [list(r) for r in zip(*columns, strict=True)]
     return Rows(names, fields)
 
 
@@ -145,9 +141,7 @@ def _wrong_columns(row: dict[str, Any], expected: Sequence[str]) -> Fault:
     )
 
 
-def _without(
-    batch: Batch, rows: Rows, results: list[Any], faults: dict[int, Fault]
-) -> tuple[Batch, Rows, list[Any]]:
+def _without(batch: Batch, rows: Rows, results: list[Any], faults: dict[int, Fault]) -> tuple[Batch, Rows, list[Any]]:
     """Rejects for the rows with faults, and everything else without them."""
     mask = np.zeros(len(batch), np.bool_)
     mask[list(faults)] = True
@@ -208,14 +202,17 @@ def _text(value: Any, name: str, row: int, odd: dict[int, Fault]) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            odd[row] = Fault(f"the function gave {name!r} text with a lone surrogate", "return text that UTF-8 can hold")
+            odd[row] = Fault(
+                f"the function gave {name!r} text with a lone surrogate", "return text that UTF-8 can hold"
+            )
             return ""
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (dict, list, tuple, set, bytes)):
         odd[row] = Fault(
-            f"the function gave {name!r} a {type(value).__name__}", "return text or numbers; json.dumps makes text of others"
+            f"the function gave {name!r} a {type(value).__name__}",
+            "return text or numbers; json.dumps makes text of others",
         )
         return ""
     return str(value)

@@ -38,7 +38,9 @@ class Dedupe(Flow):
 
     columns: Any = option((), kind="texts", positional="many", metavar="[COLUMN]", help="columns that must be equal")
     per_file: bool = option(False, kind="flag", help="compare within each file only")
-    memory: Any = option(64_000_000, kind="size", metavar="SIZE", help="memory for keys before they go to disk (default: 64MB)")
+    memory: Any = option(
+        64_000_000, kind="size", metavar="SIZE", help="memory for keys before they go to disk (default: 64MB)"
+    )
 
     def __init__(self, *columns: Any, per_file: bool = False, memory: int | str = 64_000_000) -> None:
         names = tuple(n for c in columns for n in strings(c))

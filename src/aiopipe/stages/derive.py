@@ -27,7 +27,9 @@ class Derive(Apply):
         "aiopipe pipe read 'sample_data/flights/*.csv' then derive km='distance * 1.609' then head 2 then write -"
     )
 
-    columns: Any = option(kind="pairs", positional="many", metavar="NAME=EXPRESSION", help="a name and an SQL expression")
+    columns: Any = option(
+        kind="pairs", positional="many", metavar="NAME=EXPRESSION", help="a name and an SQL expression"
+    )
 
     def __init__(self, columns: Mapping[str, str] | Any = (), /, **named: str) -> None:
         from aiopipe.options import pairs

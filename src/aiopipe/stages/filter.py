@@ -30,7 +30,8 @@ class Filter(Apply):
 
     def named(self, scope: Scope) -> tuple[str, ...]:
         """The columns the expression names."""
-        return compiled(self.where, scope).columns
+        names: tuple[str, ...] = compiled(self.where, scope).columns
+        return names
 
     @property
     def wants_types(self) -> bool:

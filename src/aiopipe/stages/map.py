@@ -34,7 +34,9 @@ def load_function(name: str) -> Callable[..., Any]:
             from aiopipe.errors import nearest
 
             functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-            raise UsageError(f"no function {attribute!r} in {module_name}", stage="map", hint=nearest(attribute, functions))
+            raise UsageError(
+                f"no function {attribute!r} in {module_name}", stage="map", hint=nearest(attribute, functions)
+            )
     if not callable(found):
         raise UsageError(f"{name} is no function", stage="map", hint="name something that can be called")
     result: Callable[..., Any] = found
@@ -157,8 +159,7 @@ class Map(Apply, Flow):
     def __reduce__(self) -> tuple[Any, ...]:
         # A function named by text travels as that text: the worker imports it by the same rules.
         options = {
-            name: getattr(self, name)
-            for name in ("concurrency", "ordered", "timeout", "columns", "thread_sensitive")
+            name: getattr(self, name) for name in ("concurrency", "ordered", "timeout", "columns", "thread_sensitive")
         }
         place = None if self.placement == "main thread" else self.placement
         return _rebuilt_map, (self.function, {**options, "placement": place})
@@ -187,5 +188,3 @@ class Map(Apply, Flow):
 
 def _rebuilt_map(function: Any, options: Mapping[str, Any]) -> Map:
     return Map(function, **options)
-
-

@@ -39,13 +39,19 @@ class Read(Source):
     delimiter: str | None = option(None, help="character between fields, or the word tab (default: by file name)")
     quote: str = option('"', help="character around fields, or the word none")
     encoding: str = option("utf-8", help="encoding of the files, such as cp1252 or utf-16")
-    no_header: bool = option(False, kind="flag", help="there is no header record: call the columns column1, column2, ...")
-    types: Any = option((), kind="pairs", metavar="COLUMN=TYPE", help="type of a column in expressions, such as zip=VARCHAR")
+    no_header: bool = option(
+        False, kind="flag", help="there is no header record: call the columns column1, column2, ..."
+    )
+    types: Any = option(
+        (), kind="pairs", metavar="COLUMN=TYPE", help="type of a column in expressions, such as zip=VARCHAR"
+    )
     null: Any = option((), kind="texts", metavar="TOKEN", help="text that means no value in expressions, such as NA")
     duplicate_columns: str = option(
         "error", choices=("error", "number"), help="columns of the same name: an error once named, or x, x_2, ..."
     )
-    include: Any = option(("*.csv", "*.tsv"), kind="texts", metavar="GLOB", help="which names to read inside directories")
+    include: Any = option(
+        ("*.csv", "*.tsv"), kind="texts", metavar="GLOB", help="which names to read inside directories"
+    )
     follow: bool = option(False, kind="flag", help="enter directories behind symbolic links")
     max_record: Any = option(64 << 20, kind="size", metavar="SIZE", help="longest record to accept (default: 64MiB)")
     block: Any = option(1 << 20, kind="size", metavar="SIZE", help="how much is read at once (default: 1MiB)")

@@ -20,7 +20,9 @@ class Skip(Flow):
 
     word: ClassVar[str] = "skip"
     takes: ClassVar[tuple[str, ...]] = ("records", "files", "items")
-    example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then skip 100 --per-file then head 2 then write -"
+    example: ClassVar[str] = (
+        "aiopipe pipe read 'sample_data/flights/*.csv' then skip 100 --per-file then head 2 then write -"
+    )
 
     count: int = option(kind="int", positional="one", help="how many records")
     per_file: bool = option(False, kind="flag", help="count each file by itself")

@@ -74,24 +74,26 @@ def _class_of(function: Callable[..., Any], word: str, fixed: dict[str, Any]) ->
     for p in parameters[1:]:
         if p.kind is not inspect.Parameter.KEYWORD_ONLY:
             raise UsageError(
-                f"{function.__name__}: option {p.name} is not keyword-only", hint="put a * behind the row: (row, *, ...)"
+                f"{function.__name__}: option {p.name} is not keyword-only",
+                hint="put a * behind the row: (row, *, ...)",
             )
         default = dataclasses.MISSING if p.default is inspect.Parameter.empty else p.default
         kind = _KINDS.get(hints.get(p.name, type(p.default)), "text")
         fields.append((p.name, Any, option(default, kind=kind, help=f"parameter {p.name} of {function.__name__}")))
     own = [f[0] for f in fields[1:]]
 
-    def __post_init__(self: Any) -> None:
+    def __post_init__(self: Any) -> None:  # noqa: N807
         options = {name: getattr(self, name) for name in own}
         object.__setattr__(self, "function", partial(function, **options))
         Map.__post_init__(self)
 
-    def __reduce__(self: Any) -> Any:
+    def __reduce__(self: Any) -> Any:  # noqa: N807
         return _again, (type(self), {name: getattr(self, name) for name in own})
 
     inherited = [f.name for f in dataclasses.fields(Map) if f.name not in ("function", "call", *own)]
     fields += [
-        (n, Any, dataclasses.field(default=fixed.get(n, getattr(Map, n, None)), init=False, repr=False)) for n in inherited
+        (n, Any, dataclasses.field(default=fixed.get(n, getattr(Map, n, None)), init=False, repr=False))
+        for n in inherited
     ]
     namespace = {
         "__post_init__": __post_init__,

@@ -118,11 +118,11 @@ class Finder:
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            raise InputError(
-                f"{display_path(path)}: no such file or directory", hint="check the path"
-            ) from None
+            raise InputError(f"{display_path(path)}: no such file or directory", hint="check the path") from None
         except OSError as error:
-            raise InputError(f"{display_path(path)}: {error.strerror}", hint="check the path and its permissions") from None
+            raise InputError(
+                f"{display_path(path)}: {error.strerror}", hint="check the path and its permissions"
+            ) from None
         if stat.S_ISDIR(status.st_mode):
             named = [glob_pattern(g).fullmatch for g in self.include]
             for full, relative, entry in self._walk(path, "", None, [(status.st_dev, status.st_ino)]):

@@ -19,7 +19,7 @@ from aiopipe.codec.cut import Cutter, clean_quotes
 from aiopipe.codec.dialect import Dialect, boms
 from aiopipe.codec.index import header_fields
 from aiopipe.errors import InputError, RecordError
-from aiopipe.model import FileRef, Position, display_path
+from aiopipe.model import FileRef, Position
 
 if TYPE_CHECKING:
     from aiopipe.stage import Context
@@ -55,9 +55,7 @@ def trouble(file: FileRef, error: OSError) -> InputError:
     )
 
 
-async def read_chunks(
-    inputs: Iterable[Input], context: Context, block: int = BLOCK
-) -> AsyncIterator[Chunk]:
+async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BLOCK) -> AsyncIterator[Chunk]:
     """The chunks of all inputs, file after file. Ends at a block's end when the context is stopping.
 
     InputError for what cannot be read; RecordError for a header or record that cannot be found.
@@ -116,6 +114,7 @@ def _small_files(group: list[Input]) -> list[Chunk]:
     run: list[tuple[Segment, bytes]] = []
     header: Header | None = None
     dialect = group[0].dialect
+    mine, prefix, head_lines = Header((), ()), b"", 0
 
     def close() -> None:
         nonlocal run
@@ -139,13 +138,19 @@ def _small_files(group: list[Input]) -> list[Chunk]:
                 os.close(fd)
         except OSError as error:
             raise trouble(file, error) from None
-        try:
-            mine, start, head_lines = read_header(data, item.dialect, header)
-        except RecordError as error:
-            raise _at(error, file) from None
+        if prefix and data.startswith(prefix) and item.dialect == dialect:
+            start = len(prefix)  # the header of the file before: nothing to find out
+        else:
+            try:
+                mine, start, head_lines = read_header(data, item.dialect, header)
+            except RecordError as error:
+                raise _at(error, file) from None
+            # A CR at its end could be half of a CRLF elsewhere: such a header is looked at each time.
+            prefix = data[:start] if mine.newline[-1:] == b"\n" else b""
         body = data[start:]
         # A file whose quotes are odd could pull its neighbours' records into a field: it travels alone.
-        tame = clean_quotes(body, item.dialect) and body.count(item.dialect.quote.encode() or b"\0") % 2 == 0
+        quote = item.dialect.quote.encode()
+        tame = not quote or quote not in body or (body.count(quote) % 2 == 0 and clean_quotes(body, item.dialect))
         segment = Segment(file, 0, True, 0, start, head_lines=head_lines)
         if mine != header or item.dialect != dialect or not tame:
             close()
@@ -166,10 +171,7 @@ def _bundle(run: list[tuple[Segment, bytes]], header: Header, dialect: Dialect) 
     at = 0
     for segment, body in run:
         segments.append(replace(segment, offset=at))
-        if body and body[-1:] not in b"\r\n":
-            body += b"\n"
-            segments[-1] = replace(segments[-1], clipped=1)
-        elif body[-1:] == b"\r":  # a lone CR at its end must not meet a neighbour's LF
+        if (body and body[-1:] not in b"\r\n") or body[-1:] == b"\r":
             body += b"\n"
             segments[-1] = replace(segments[-1], clipped=1)
         pieces.append(body)
@@ -377,7 +379,9 @@ def chunks_of(data: bytes, dialect: Dialect, name: str = "data", block: int = BL
         last = i == len(blocks) - 1
         chunk = cutter.feed(piece) + (cutter.finish() if last else b"")
         if chunk or last:
-            yield Chunk(chunk, header, dialect, (Segment(file, part, last, 0, byte, head_lines=head_lines if part == 0 else 0),))
+            yield Chunk(
+                chunk, header, dialect, (Segment(file, part, last, 0, byte, head_lines=head_lines if part == 0 else 0),)
+            )
             part += 1
             byte += len(chunk)
 
