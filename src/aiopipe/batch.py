@@ -20,7 +20,7 @@ from aiopipe.errors import UnknownNameError, nearest
 from aiopipe.fields import decoded, quoted, unquoted
 from aiopipe.model import FileRef, Position, Reject
 
-__all__ = ["Batch", "Body", "Column", "Header", "Segment", "duplicates", "quoted", "unquote_one"]
+__all__ = ["Batch", "Body", "Column", "Header", "Segment", "duplicates", "quoted"]
 
 
 @dataclass(frozen=True, slots=True)
