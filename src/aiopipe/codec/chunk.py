@@ -48,7 +48,7 @@ def decode(chunk: Chunk) -> Batch:
         bounds: Ints = np.array([0, len(found.starts)])
         segments = (replace(segments[0], records=found.records, lines=found.lines),)
     else:
-        if any(_straddled(found, s.offset) for s in segments[1:]):
+        if _straddled(found, np.array([s.offset for s in segments[1:]], np.int64)):
             found = _one_by_one(chunk)
         found = _clipped(found, chunk)
         bounds = np.searchsorted(found.starts, [*(s.offset for s in segments), len(data)])
@@ -74,12 +74,13 @@ def _edges(chunk: Chunk) -> list[tuple[int, int]]:
     return [(a, b - s.clipped) for s, (a, b) in zip(chunk.segments, pairwise(offsets), strict=True)]
 
 
-def _straddled(found: Index, offset: int) -> bool:
-    """Whether a record lies across `offset`: a file ended inside quotes, and they ran on into the next."""
-    before = int(np.searchsorted(found.starts, offset)) - 1
-    return (before >= 0 and int(found.stops[before]) > offset) or any(
-        bad.start < offset < bad.stop for bad in found.bad
-    )
+def _straddled(found: Index, offsets: Ints) -> bool:
+    """Whether a record lies across an offset: a file ended inside quotes, and they ran on into the next."""
+    before = np.searchsorted(found.starts, offsets) - 1
+    begun = before >= 0
+    if bool((found.stops[before[begun]] > offsets[begun]).any()):
+        return True
+    return any(bool(((bad.start < offsets) & (offsets < bad.stop)).any()) for bad in found.bad)
 
 
 def _one_by_one(chunk: Chunk) -> Index:
@@ -131,7 +132,7 @@ def _counted(chunk: Chunk, found: Index, bounds: Ints) -> tuple[Segment, ...]:
         records[np.searchsorted(offsets, bad.start, side="right") - 1] += 1
     firsts = np.cumsum(records) - records
     return tuple(
-        replace(s, records=n, first=first, lines=count_lines(chunk.data, a, b))
+        s.counted(n, first, count_lines(chunk.data, a, b))
         for s, n, first, (a, b) in zip(chunk.segments, records.tolist(), firsts.tolist(), _edges(chunk), strict=True)
     )
 

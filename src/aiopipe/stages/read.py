@@ -63,9 +63,8 @@ class Read(Source):
         self._dialect("x.csv")  # refuses impossible options now
 
     def _dialect(self, path: str) -> Dialect:
-        tabs = path.lower().endswith((".tsv", ".tab"))
         return Dialect(
-            self.delimiter if self.delimiter is not None else ("\t" if tabs else ","),
+            self.delimiter if self.delimiter is not None else ("\t" if _has_tabs(path) else ","),
             self.quote,
             self.encoding,
             not self.no_header,
@@ -101,10 +100,15 @@ class Read(Source):
 
         self._seen[:] = [0]
 
+        dialects: dict[bool, Dialect] = {}
+
         def inputs() -> Iterator[Input]:
             for file in self._files(self.finder()):
                 self._seen[0] += 1
-                yield Input(file, self._dialect(file.path))
+                tabs = _has_tabs(file.path)
+                if tabs not in dialects:
+                    dialects[tabs] = self._dialect(file.path)
+                yield Input(file, dialects[tabs])
 
         async with aclosing(read_chunks(inputs(), context, self.block)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
@@ -138,3 +142,7 @@ class Read(Source):
             for name, values in sample_values(file, self._dialect(file.path), SAMPLE_RECORDS).items():
                 found.setdefault(name, ([], file.path))[0].extend(values)
         return found
+
+
+def _has_tabs(path: str) -> bool:
+    return path[-4:].lower() in (".tsv", ".tab")

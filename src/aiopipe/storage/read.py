@@ -111,7 +111,7 @@ def _unchanged(file: FileRef, before: os.stat_result, after: os.stat_result, cou
 def _small_files(group: list[Input]) -> list[Chunk]:
     """Read whole small files, and put those with the same header into one chunk; the order stays."""
     chunks: list[Chunk] = []
-    run: list[tuple[Segment, bytes]] = []
+    run: list[_Small] = []
     header: Header | None = None
     dialect = group[0].dialect
     mine, prefix, head_lines = Header((), ()), b"", 0
@@ -151,29 +151,30 @@ def _small_files(group: list[Input]) -> list[Chunk]:
         # A file whose quotes are odd could pull its neighbours' records into a field: it travels alone.
         quote = item.dialect.quote.encode()
         tame = not quote or quote not in body or (body.count(quote) % 2 == 0 and clean_quotes(body, item.dialect))
-        segment = Segment(file, 0, True, 0, start, head_lines=head_lines)
         if mine != header or item.dialect != dialect or not tame:
             close()
             header, dialect = mine, item.dialect
         if tame:
-            run.append((segment, body))
+            run.append((file, start, head_lines, body))
         else:
-            chunks.append(Chunk(body, mine, item.dialect, (segment,)))
+            chunks.append(Chunk(body, mine, item.dialect, (Segment(file, 0, True, 0, start, head_lines=head_lines),)))
     close()
     return chunks
 
 
-def _bundle(run: list[tuple[Segment, bytes]], header: Header, dialect: Dialect) -> Chunk:
-    if len(run) == 1:
-        return Chunk(run[0][1], header, dialect, (run[0][0],))
+_Small = tuple[FileRef, int, int, bytes]  # file, where its records start, lines before them, its records
+
+
+def _bundle(run: list[_Small], header: Header, dialect: Dialect) -> Chunk:
     pieces: list[bytes] = []
     segments: list[Segment] = []
     at = 0
-    for segment, body in run:
-        segments.append(replace(segment, offset=at))
-        if (body and body[-1:] not in b"\r\n") or body[-1:] == b"\r":
+    for file, start, head_lines, body in run:
+        # A lone CR at a file's end must not meet its neighbour's LF either.
+        clipped = len(run) > 1 and bool(body) and body[-1] != 10
+        segments.append(Segment(file, 0, True, at, start, head_lines=head_lines, clipped=int(clipped)))
+        if clipped:
             body += b"\n"
-            segments[-1] = replace(segments[-1], clipped=1)
         pieces.append(body)
         at += len(body)
     return Chunk(b"".join(pieces), header, dialect, tuple(segments))
