@@ -225,9 +225,14 @@ class Sink(Stage):
 
 @dataclass(slots=True)
 class Outcome:
-    """What a sink did. finished: names of outputs made visible; items: what `collect` kept."""
+    """What a sink did.
+
+    records, files, nbytes: of outputs that are visible. unfinished: records that came, but whose output was
+    not completed (the run was asked to stop). items: what `collect` kept.
+    """
 
     records: int = 0
+    unfinished: int = 0
     files: int = 0
     nbytes: int = 0
     items: list[Any] = field(default_factory=list)

@@ -118,7 +118,7 @@ async def _task(
         waited = (reader.statistics.waited_to_get if reader else 0.0) + (
             writer.statistics.waited_to_put if writer else 0.0
         )
-        trace.busy[node.name] = max(0.0, time.perf_counter() - begun - waited)
+        trace.busy[f"{node.shape} {node.name}"] = max(0.0, time.perf_counter() - begun - waited)
 
 
 class _Taken:

@@ -1,4 +1,4 @@
-"""What a run did, in numbers that add up: read = written + filtered + rejected."""
+"""What a run did, in numbers that add up: read = written + filtered + rejected (+ unfinished, if stopped)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ChannelReport:
 class Report:
     """The outcome of a run.
 
-    read, written, filtered, rejected: records. files: inputs read to their end; outputs: files made visible.
+    read, written, filtered, rejected: records. unfinished: records of files that a run asked to stop left out. files: inputs read to their end; outputs: files made visible.
     bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop before its input
     ended. skipped: paths passed over with the reason. items: what `collect` kept.
     """
@@ -47,6 +47,7 @@ class Report:
     written: int = 0
     filtered: int = 0
     rejected: int = 0
+    unfinished: int = 0
     files: int = 0
     outputs: int = 0
     bytes_read: int = 0
@@ -60,10 +61,10 @@ class Report:
 
     @property
     def balanced(self) -> bool:
-        """True when read = written + filtered + rejected, and each stage's output is the next one's input."""
+        """True when every record read is accounted for, and each stage's output is the next one's input."""
         chain = [s for s in self.stages if s.taken or s.given or s.rejected]
         joined = all(a.given == b.taken for a, b in zip(chain[:-1], chain[1:], strict=True))
-        return joined and self.read == self.written + self.filtered + self.rejected
+        return joined and self.read == self.written + self.filtered + self.rejected + self.unfinished
 
     @property
     def slowest(self) -> StageReport | None:
@@ -85,7 +86,7 @@ class Report:
         files = f"{self.files:,} file{'s' if self.files != 1 else ''}"
         line = (
             f"{files}: {self.read:,} records read = {self.written:,} written + {self.filtered:,} filtered"
-            f" + {self.rejected:,} rejected"
+            f" + {self.rejected:,} rejected" + (f" + {self.unfinished:,} unfinished" if self.unfinished else "")
         )
         speed = f"{self.bytes_read / 1e6:,.1f} MB in {self.seconds:.2f} s ({self.rate / 1e6:,.0f} MB/s)"
         slowest = self.slowest

@@ -13,7 +13,7 @@ from aiopipe.errors import UsageError
 from aiopipe.fuse import Node, describe, fuse
 from aiopipe.job.accounts import Accounts
 from aiopipe.job.rejects import RejectsFile
-from aiopipe.job.report import ChannelReport, Report
+from aiopipe.job.report import ChannelReport, Report, StageReport
 from aiopipe.options import parse_size
 from aiopipe.plan import Plan, make_plan
 from aiopipe.stage import Outcome, Source
@@ -119,6 +119,7 @@ def _check_ends(plan: Plan, rejects: str | None) -> None:
 
 def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, trace: Trace) -> None:
     report.written = outcome.records
+    report.unfinished = outcome.unfinished
     report.outputs = outcome.files
     report.bytes_written = outcome.nbytes
     report.items = outcome.items
@@ -131,9 +132,13 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
         for name, s in trace.channels.items()
     ]
     by_name = {s.name: r for s, r in zip([s for s in plan.steps if s.shape != "sink"], report.stages, strict=True)}
+    taken = outcome.records + outcome.unfinished
+    sink = StageReport(plan.steps[-1].label, taken, taken)
+    report.stages.append(sink)
     for node in nodes:
-        if node.shape != "hop" and node.steps[0].name in by_name:
-            by_name[node.steps[0].name].seconds += trace.busy.get(node.name, 0.0)
+        if node.shape != "hop":
+            entry = sink if node.shape == "sink" else by_name[node.steps[0].name]
+            entry.seconds += trace.busy.get(f"{node.shape} {node.name}", 0.0)
 
 
 async def explain(pipeline: Pipeline) -> str:

@@ -162,8 +162,9 @@ async def _to_file(path: str, parcels: AsyncIterator[Any], context: Context) -> 
             if out:
                 await context.io(_write_all, temporary, out)
             outcome.records += len(part)
-        if context.stopping or cut_off:
-            return outcome  # not all of the input: the old file stays
+        if context.stopping or cut_off:  # not all of the input: the old file stays
+            outcome.records, outcome.unfinished = 0, outcome.records
+            return outcome
         await context.io(_write_all, temporary, _encoded_like(joined.rest(), joined.spare))
         await context.io(temporary.commit)
         outcome.files, outcome.nbytes = 1, temporary.nbytes
@@ -214,6 +215,7 @@ class _Open:
     names: tuple[str, ...] | None = None
     arrived: int = 0
     total: int = -1
+    records: int = 0
 
 
 class _Mirror:
@@ -233,9 +235,9 @@ class _Mirror:
             await self.context.io(_make_directory, self.root)
             async for part in parcels:
                 await self._take(part)
-                self.outcome.records += len(part)
             while self.flying:
                 self.outcome.nbytes += await self.flying.popleft()
+            self.outcome.unfinished = sum(e.records for e in self.open.values())
         finally:
             for entry in self.open.values():
                 entry.temporary.discard()
@@ -243,11 +245,12 @@ class _Mirror:
 
     async def _take(self, part: Encoded) -> None:
         whole: list[tuple[str, tuple[Any, ...]]] = []
-        for segment, body in zip(part.segments, part.bodies, strict=True):
+        for segment, body, count in zip(part.segments, part.bodies, part.counts, strict=True):
             if segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
                 whole.append((self._target(segment), tuple(_encoded_like([part.head, body], part))))
+                self.outcome.records += count
             else:
-                await self._append(segment, part, body)
+                await self._append(segment, part, body, count)
         if not whole:
             return
         while len(self.flying) >= _WRITES:
@@ -255,11 +258,12 @@ class _Mirror:
         self.flying.append(self.context.io(write_whole, whole))
         self.outcome.files += len(whole)
 
-    async def _append(self, segment: Segment, part: Encoded, body: Any) -> None:
+    async def _append(self, segment: Segment, part: Encoded, body: Any, count: int) -> None:
         entry = self.open.get(segment.file.index)
         if entry is None:
             temporary = await self.context.io(Temporary, self._target(segment))
             entry = self.open[segment.file.index] = _Open(temporary)
+        entry.records += count
         entry.arrived += not segment.more
         if segment.last:
             entry.total = segment.part + 1
@@ -287,6 +291,7 @@ class _Mirror:
                 entry.temporary.discard()
                 raise
             self.outcome.nbytes += entry.temporary.nbytes
+            self.outcome.records += entry.records
             self.outcome.files += 1
 
     def _target(self, segment: Segment) -> str:
