@@ -38,9 +38,10 @@ class ChannelReport:
 class Report:
     """The outcome of a run.
 
-    read, written, filtered, rejected: records. unfinished: records of files that a run asked to stop left out. files: inputs read to their end; outputs: files made visible.
-    bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop before its input
-    ended. skipped: paths passed over with the reason. items: what `collect` kept.
+    read, written, filtered, rejected: records. unfinished: records of files that a run asked to stop left out.
+    files: inputs read to their end; outputs: files made visible. bytes_read, bytes_written, seconds: as they
+    say. interrupted: the run was asked to stop before its input ended. skipped: paths passed over with the
+    reason. items: what `collect` kept.
     """
 
     read: int = 0
