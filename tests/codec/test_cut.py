@@ -123,7 +123,7 @@ def test_quotes_called_clean_tell_inside_from_outside_by_their_number(sample):
             assert all(data.count(mark, 0, end) % 2 == 0 for end in record.ends)
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(samples())
 def test_the_last_end_is_the_last_place_where_a_record_could_begin(sample):
     data, dialect, _ = sample
