@@ -150,17 +150,6 @@ class Body:
         """True when each record begins where the one before it ends: none is missing, no line is blank."""
         return bool((self.starts[1:] == self.stops[:-1]).all())
 
-    def newline(self) -> bytes | None:
-        """The line end that every record has; None when they differ."""
-        if len(self) == 0 or self.ends.shape[1] == 0:
-            return None
-        stems = self.ends[:, -1]
-        sizes = self.stops - stems
-        if (sizes == 2).all():
-            return b"\r\n"
-        plain = (sizes == 1).all() and (np.frombuffer(self.data, np.uint8)[stems] == 10).all()
-        return b"\n" if plain else None
-
     def place(self, row: int) -> tuple[Segment, Position, bytes]:
         """Where record `row` stood in the input, counted from its chunk's start, and its bytes there."""
         if self.homes is not None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import Mask, as_text, mask_to_numpy
+from aiopipe.arrays import Mask, as_text, holds_any, mask_to_numpy
 
 if TYPE_CHECKING:
     from aiopipe.batch import Header
@@ -114,7 +114,7 @@ def quoted(values: Any, header: Header) -> Any:
     """
     if values.null_count:
         values = pc.fill_null(values, pa.scalar("", pa.string()))
-    if header.quote:
+    if header.quote and holds_any(values, header.delimiter + header.quote + b"\r\n"):
         needs = pc.match_substring_regex(values, _special(header))
         if pc.any(needs).as_py():
             mark = pa.scalar(header.quote.decode(), pa.string())

@@ -27,7 +27,6 @@ def test_bits_agree_with_masks(size, seed):
 
 
 @pytest.mark.parametrize("size", sizes)
-def test_there_is_a_place_past_the_last(size):
-    words = bits.pack(np.zeros(size, np.bool_))
-    assert bits.unpack(bits.place(words, size), size + 1).tolist() == [False] * size + [True]
-    assert not words.any()
+def test_the_top_bit_tells_whether_all_bits_together_are_odd(size):
+    ones = np.ones(size, np.bool_)
+    assert int(bits.odd_so_far(bits.pack(ones))[-1] >> 63) == size % 2

@@ -105,7 +105,7 @@ def test_a_long_record_in_small_blocks_takes_linear_work(filler, monkeypatch):
         return counted
 
     monkeypatch.setattr(cut_module, "clean_quotes", counting(clean_quotes))
-    monkeypatch.setattr(precise, "records", counting(precise.records))
+    monkeypatch.setattr(precise, "last_end", counting(precise.last_end))
     blocks = [b'"' + filler, *[filler] * 2000]
     chunks = cut(blocks)
     assert b"".join(chunks) == b"".join(blocks)
@@ -121,3 +121,23 @@ def test_quotes_called_clean_tell_inside_from_outside_by_their_number(sample):
         for record in precise.records(data, dialect, final=False):
             assert data.count(mark, 0, record.stop) % 2 == 0
             assert all(data.count(mark, 0, end) % 2 == 0 for end in record.ends)
+
+
+@settings(max_examples=250)
+@given(samples())
+def test_the_last_end_is_the_last_place_where_a_record_could_begin(sample):
+    data, dialect, _ = sample
+    places = [
+        at
+        for at in range(1, len(data) + 1)
+        if data[at - 1] in b"\r\n"
+        and by_hand(data[:at] + b"x", dialect)[-1].start == at
+        and not (data[at - 1] == 13 and data[at : at + 1] in (b"\n", b""))
+    ]
+    assert precise.last_end(data, dialect) == max(places, default=0)
+
+
+def test_no_more_than_the_waiting_record_is_held():
+    cutter = Cutter(COMMA)
+    cutter.feed(b'a"b\n' * 1000 + b"rest")
+    assert cutter.finish() == b"rest"

@@ -114,6 +114,12 @@ def test_an_empty_value_alone_in_its_record_is_quoted(end):
     assert bytes(encoded.bodies[0]) == b'1\n""\n""' + end
 
 
+def test_a_column_may_stand_twice():
+    batch = decode(chunk_of(Sample(b'"1",2\r\n3,4', COMMA, 2)))
+    assert bytes(encode(batch.select(["c0", "c1", "c0"])).bodies[0]) == b'"1",2,"1"\r\n3,4,3'
+    assert bytes(encode(batch.select(["c1", "c1"])).bodies[0]) == b"2,2\r\n4,4"
+
+
 def test_a_stage_that_knows_how_fields_were_written_is_believed():
     from dataclasses import replace
 

@@ -1,7 +1,7 @@
 """Masks of a chunk as bits, 64 places to a word: what quotes enclose, found without a look at each byte.
 
 The prefix-xor is that of simdjson (Langdale and Lemire, "Parsing Gigabytes of JSON per Second", 3.1.1), with
-shifts in place of a carry-less multiplication. There is always room for one place past the last.
+shifts in place of a carry-less multiplication.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from aiopipe.arrays import Mask
 
-__all__ = ["Words", "count", "earlier", "later", "odd_so_far", "pack", "place", "unpack"]
+__all__ = ["Words", "count", "earlier", "later", "odd_so_far", "pack", "unpack"]
 
 Words = npt.NDArray[np.uint64]
 if sys.byteorder != "little":  # pragma: no cover
@@ -22,7 +22,7 @@ if sys.byteorder != "little":  # pragma: no cover
 
 
 def pack(mask: Mask) -> Words:
-    """The bits of a mask, lowest first."""
+    """The bits of a mask, lowest first; never no words, and the last one's top bit is free."""
     packed = np.packbits(mask, bitorder="little")
     words = np.zeros(len(mask) // 64 + 1, np.uint64)
     words.view(np.uint8)[: len(packed)] = packed
@@ -32,13 +32,6 @@ def pack(mask: Mask) -> Words:
 def unpack(words: Words, size: int) -> Mask:
     """The first `size` bits as a mask."""
     return np.unpackbits(words.view(np.uint8), count=size, bitorder="little").view(np.bool_)
-
-
-def place(words: Words, at: int) -> Words:
-    """The same with the bit at `at` set."""
-    words = words.copy()
-    words[at // 64] |= np.uint64(1 << at % 64)
-    return words
 
 
 def later(words: Words) -> Words:

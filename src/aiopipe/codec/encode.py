@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import gather, join, mask_to_numpy, pieces
+from aiopipe.arrays import Ints, mask_to_numpy, pieces, weave
 from aiopipe.batch import Batch, Column, Header, Segment
 from aiopipe.errors import OutputError
 from aiopipe.fields import missing, quoted, unwritable
@@ -117,42 +118,73 @@ def _refused(batch: Batch, bad: Any, column: Column, values: Any, header: Header
 
 def _joined(batch: Batch, header: Header, anew: bool) -> Any:
     """Records whose columns were added, dropped, moved or computed: raw fields joined, own line ends kept."""
-    parts = [quoted(batch.text(c), header) for c in batch.columns] if anew else _raw(batch)
-    if len(parts) == 1 and header.quote:  # a record of one empty field would be a blank line
-        empty = _empty(parts[0])
-        if empty.any():
-            parts[0] = pc.if_else(pa.array(empty), pa.scalar(header.quote * 2, pa.binary()), parts[0])
-    parts[-1] = _ended(parts[-1], batch)
-    return join(parts, header.delimiter)
+    body, rows = batch.body, slice(None) if batch.rows is None else batch.rows
+    width = body.ends.shape[1]
+    spans: dict[int, tuple[Ints, Ints]] = {}  # by their first field; `width` is the line end
+    others: list[Any] = [pa.array([header.delimiter], pa.binary())]
+    order: list[int] = []  # a span's first field, or -1 - i for others[i]
+    parts = list(_parts(batch, header, anew))
+    for part in parts:
+        final = part is parts[-1]
+        if isinstance(part, range):
+            # The delimiter behind a run comes along, and so does the line end behind the last field.
+            follows = part.stop < width and not final
+            begin = body.starts[rows] if part.start == 0 else body.ends[rows, part.start - 1] + 1
+            ends_line = part.stop == width and final
+            end = body.stops[rows] if ends_line else body.ends[rows, part.stop - 1] + follows
+            spans[part.start] = (begin, end)
+            order.append(part.start)
+            if follows or ends_line:
+                continue
+        else:
+            others.append(part)
+            order.append(-len(others))
+        order.append(width if final else -1)
+    if width in order:
+        spans[width] = (body.ends[rows, width - 1], body.stops[rows])
+    firsts = sorted(spans)
+    places = [firsts.index(o) if o >= 0 else len(firsts) - 1 - o for o in order]
+    return weave(body.data, [spans[f] for f in firsts], others, places)
 
 
-def _raw(batch: Batch) -> list[Any]:
-    """The fields as bytes. The body's own leading columns come as one piece: the kept line of a derive."""
-    lead = 0
-    width = batch.body.ends.shape[1]
-    while lead < min(len(batch.columns), width) and batch.columns[lead].field == lead:
-        lead += 1
-    parts = [_leading(batch, lead)] if lead else []
-    return parts + [batch.raw(c) for c in batch.columns[lead:]]
+def _parts(batch: Batch, header: Header, anew: bool) -> Iterator[range | Any]:
+    """The columns as runs of neighbouring fields, to be cut out in one piece, and as arrays of bytes."""
+    if len(batch.columns) == 1:
+        yield _alone(batch, header, anew)
+        return
+    run = range(0)
+    seen: set[int] = set()
+    for column in batch.columns:
+        raw = not anew and not column.computed and column.field not in seen
+        if raw and run and column.field == run.stop:
+            run = range(run.start, run.stop + 1)
+        else:
+            if run:
+                yield run
+            run = range(column.field, column.field + 1) if raw else range(0)
+        seen.add(column.field)
+        if not raw:
+            yield quoted(batch.text(column), header) if anew else _binary(batch.raw(column))
+    if run:
+        yield run
 
 
-def _leading(batch: Batch, count: int) -> Any:
-    body, rows = batch.body, batch.rows
-    ends = body.ends[:, count - 1]
-    if rows is None:
-        return gather(body.buffer, body.starts, ends)
-    return gather(body.buffer, body.starts[rows], ends[rows])
+def _alone(batch: Batch, header: Header, anew: bool) -> Any:
+    """The only column: an empty field is quoted, as its record would be a blank line."""
+    column = batch.columns[0]
+    only = quoted(batch.text(column), header) if anew else _binary(batch.raw(column))
+    empty = _empty(only)
+    if header.quote and empty.any():
+        only = pc.if_else(pa.array(empty), pa.scalar(header.quote * 2, pa.binary()), only)
+    return only
+
+
+def _binary(values: Any) -> Any:
+    return values if values.type == pa.binary() else values.view(pa.binary())
 
 
 def _empty(raw: Any) -> Any:
     return mask_to_numpy(pc.equal(pc.binary_length(raw), pa.scalar(0, pa.int32())))
-
-
-def _ended(last: Any, batch: Batch) -> Any:
-    """The last column with each record's line end behind it."""
-    end = batch.body.newline()
-    ends = batch.body.terminators(batch.rows) if end is None else pa.scalar(end, pa.binary())
-    return join([last, ends], b"")
 
 
 def encode_header(batch: Batch) -> bytes:

@@ -3,9 +3,9 @@
 Three ways to look, one answer. Delimiters and line feeds of a chunk, as positions from numpy, reshaped to
 (records, columns), are every field's end, when the last column is all line feeds. Quotes are the same with
 one step before: positions with an odd number of quotes before them lie inside a field and are dropped,
-provided that the quotes alternate as RFC 4180 has them. Ragged and blank lines break the rectangle and are
-told apart by the number of delimiters between line feeds. Whatever is left (a stray quote, a lone CR, an
-unclosed quote) takes the precise path. Property tests hold the three together.
+provided that every opening quote stands at the start of a field. Ragged and blank lines break the rectangle
+and are told apart by the number of delimiters between line feeds. Whatever is left (a stray quote, a lone
+CR, an unclosed quote) takes the precise path. Property tests hold the three together.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _marks(data: bytes, dialect: Dialect) -> _Marks | None:
     if quoted:
         separators, newlines = bits.pack(wanted), bits.pack(newline)
         crs = bits.pack(b == 13) if returns else None
-        inside = inside_quotes(bits.pack(b == dialect.q), separators, newlines, crs, len(b))
-        if inside is None or inside[-1] >> 63:  # out of turn, or still open at the end
+        inside = inside_quotes(bits.pack(b == dialect.q), separators if crs is None else separators | crs)
+        if inside is None or inside[-1] >> 63:  # stray, or still open at the end
             return None
         if crs is not None:
             alone = crs & ~bits.earlier(newlines)
@@ -105,8 +105,7 @@ def _rectangle(marks: _Marks, columns: int) -> Index | None:
     if columns == 1 and bool((stems == starts).any()):
         return None  # blank lines are no records
     if marks.returns:
-        ends = ends.copy()
-        ends[:, -1] = stems
+        ends[:, -1] = stems  # the separators are nobody else's
     return Index(starts, ends, stops, None, [], marks.quoted, n, marks.lines)
 
 
