@@ -58,9 +58,7 @@ def join(columns: Sequence[Any], separator: bytes) -> Any:
     return pc.binary_join_element_wise(*binary, pa.scalar(separator, pa.binary()))
 
 
-def weave(
-    data: bytes, spans: Sequence[tuple[Ints, Ints]], others: Sequence[Any], order: Sequence[int]
-) -> Any:
+def weave(data: bytes, spans: Sequence[tuple[Ints, Ints]], others: Sequence[Any], order: Sequence[int]) -> Any:
     """One byte string per record, of pieces of `data` and values of other arrays, in a single copy.
 
     spans: starts and stops, one of each per record, side by side in the order they have in the data. others:
