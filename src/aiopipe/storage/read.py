@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import aiofiles
+from aiofiles.threadpool import wrap
 
 from aiopipe.batch import Header, Segment, duplicates
 from aiopipe.codec import precise
@@ -20,6 +20,7 @@ from aiopipe.codec.dialect import Dialect, boms
 from aiopipe.codec.index import header_fields
 from aiopipe.errors import InputError, RecordError
 from aiopipe.model import FileRef, Position
+from aiopipe.storage.settle import settled
 
 if TYPE_CHECKING:
     from aiopipe.stage import Context
@@ -98,14 +99,16 @@ def _open(file: FileRef) -> tuple[int, os.stat_result]:
 
 
 def _unchanged(file: FileRef, before: os.stat_result, after: os.stat_result, count: int) -> None:
-    same = before.st_mtime_ns == after.st_mtime_ns and before.st_size == after.st_size == count
-    if not same:
-        raise InputError(
-            f"changed while it was read ({before.st_size} bytes, then {max(after.st_size, count)})",
-            position=Position(file.path),
-            stage="read",
-            hint="run again when nobody writes to it",
-        )
+    if before.st_size != after.st_size or before.st_size != count:
+        then = after.st_size if after.st_size != before.st_size else count
+        what = f"changed while it was read ({before.st_size} bytes, then {then})"
+    elif before.st_mtime_ns != after.st_mtime_ns:
+        what = "was written to while it was read"
+    elif after.st_nlink < before.st_nlink:
+        what = "was replaced or removed while it was read"
+    else:
+        return
+    raise InputError(what, position=Position(file.path), stage="read", hint="run again when nobody writes to it")
 
 
 def _small_files(group: list[Input]) -> list[Chunk]:
@@ -220,7 +223,8 @@ def _names(fields: list[bytes], dialect: Dialect, data: bytes, record: precise.R
         )
     if b"\0" in data[record.start : record.stop]:
         raise RecordError(
-            "a NUL byte in the header", hint="the file may be UTF-16 (say --encoding utf-16) or no text at all"
+            "a NUL byte in the header",
+            hint="the file may be UTF-16 (say --encoding utf-16) or no text at all",
         )
     try:
         names = header_fields(fields, dialect)
@@ -251,10 +255,9 @@ def _numbered(names: list[str]) -> list[str]:
     return out
 
 
-def _at(error: RecordError, file: FileRef, line: int | None = 1) -> RecordError:
-    return RecordError(
-        error.message, position=error.position or Position(file.path, line), stage="read", hint=error.hint
-    )
+def _at(error: RecordError, file: FileRef) -> RecordError:
+    position = error.position or Position(file.path, 1)
+    return RecordError(error.message, position=position, stage="read", hint=error.hint)
 
 
 async def _blocks(item: Input, context: Context, block: int) -> AsyncIterator[bytes]:
@@ -267,14 +270,15 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncIterator[by
             yield data
         return
     try:
-        fd, before = await context.io(_open, file)
+        fd, before = await settled(context.io(_open, file), lambda opened: os.close(opened[0]))
     except OSError as error:
         raise trouble(file, error) from None
     count = 0
-    async with aiofiles.open(fd, "rb", buffering=0, executor=getattr(context, "files", None)) as handle:
+    with open(fd, "rb", buffering=0) as raw:  # noqa: ASYNC230 - it is open already: this only wraps it
+        handle = wrap(raw, executor=getattr(context, "files", None))
         while True:
             try:
-                data = await handle.read(block)
+                data = await settled(handle.read(block))
             except OSError as error:
                 raise trouble(file, error) from None
             if not data:
@@ -340,7 +344,12 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncIterato
         if held is not None:
             yield held
     except RecordError as error:
-        raise _at(error, file, None if header is not None else 1) from None
+        if header is None or error.position is not None:
+            raise _at(error, file) from None
+        error.position = Position(file.path, 1, 1, byte if byte >= 0 else None)
+        problem = _at(error, file)
+        problem.chunk = (file.index, part, head_lines)
+        raise problem from None
     finally:
         await source.aclose()  # type: ignore[attr-defined]
 
