@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from aiopipe.stage import Apply, Context, Flow, Items, Outcome, Scope, Sink, Source
 
 
-class Planned(Exception):
+class Planned(Exception):  # noqa: N818 - no error: it is meant to happen
     """What a test's stage raises."""
 
 
