@@ -85,6 +85,20 @@ class Segment:
             self.more,
         )
 
+    def reject(
+        self,
+        position: Position,
+        stage: str,
+        reason: str,
+        raw: bytes,
+        hint: str = "",
+        kind: str = "record",
+        trace: str = "",
+    ) -> Reject:
+        """A record of this segment set aside; its position counts from the chunk's start, see Reject."""
+        lines = self.head_lines if self.part == 0 else 0
+        return Reject(self.file, position, stage, reason, raw, hint, kind, trace, self.part, lines)
+
 
 @dataclass(slots=True)
 class Body:
@@ -257,9 +271,14 @@ class Batch:
         if found:
             raise UnknownNameError(
                 f"column {name!r} stands {len(found)} times in the header",
+                position=self._file(),
                 hint="read it with --duplicate-columns number (x, x_2, ...), then name one of them",
             )
-        raise UnknownNameError(f"no column {name!r}", hint=nearest(name, self.names))
+        raise UnknownNameError(f"no column {name!r}", position=self._file(), hint=nearest(name, self.names))
+
+    def _file(self) -> Position | None:
+        """Whose header this is: files of one chunk share it."""
+        return Position(self.segments[0].file.path) if self.segments else None
 
     def raw(self, column: Column) -> Any:
         """The fields of `column` as bytes, as they will be written."""
@@ -334,7 +353,7 @@ class Batch:
         for i in bad.tolist():
             row = i if self.rows is None else int(self.rows[i])
             segment, position, raw = self.body.place(row)
-            made.append(Reject(segment.file, position, stage, reason(i), raw, hint, kind))
+            made.append(segment.reject(position, stage, reason(i), raw, hint, kind))
         return replace(self.filter(~mask), rejects=self.rejects + tuple(made))
 
     def untouched(self) -> bool:

@@ -105,6 +105,10 @@ class InputError(AiopipeError):
 class RecordError(AiopipeError):
     """A record that breaks the rules of its file: ragged, unclosed quote, bad encoding, wrong type."""
 
+    # Where the reader gave up: the file's index, its chunk, lines before the first chunk. The position counts
+    # from that chunk until the job, which knows what came before it, makes it absolute.
+    chunk: tuple[int, int, int] | None = None
+
 
 class FunctionError(AiopipeError):
     """A user's function raised, or returned something that a stage cannot use."""

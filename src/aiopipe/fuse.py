@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aiopipe.errors import AiopipeError
 from aiopipe.plan import Plan, Step
 
 __all__ = ["Node", "Tally", "apart", "describe", "fuse"]
@@ -57,7 +58,11 @@ class Node:
         for step in self.steps:
             rejects = getattr(parcel, "rejects", ())
             before, begun = len(parcel), time.perf_counter()
-            parcel = step.run(parcel)
+            try:
+                parcel = step.run(parcel)
+            except AiopipeError as error:
+                error.stage = error.stage or step.label
+                raise
             parcel = relabelled(parcel, len(rejects), step.label)
             new = len(getattr(parcel, "rejects", ())) - len(rejects)
             if step.shape == "decode":

@@ -58,8 +58,9 @@ class Reject:
     """A record set aside: where it stood, which stage refused it and why, and its bytes as they were.
 
     Until its batch reaches the end of the pipeline, `position.line` and `.record` count from the start of
-    the chunk; `moved` makes them absolute. kind names the error class that a run without a rejects file
-    raises: "record", "function" or "worker". trace: the user's function's own traceback, as text.
+    the chunk; `moved` makes them absolute. part: which of the file's chunks that is, from 0; head_lines: lines
+    before the first of them. kind names the error class that a run without a rejects file raises: "record",
+    "function" or "worker". trace: the user's function's own traceback, as text.
     """
 
     file: FileRef
@@ -70,6 +71,8 @@ class Reject:
     hint: str = ""
     kind: str = "record"
     trace: str = ""
+    part: int = 0
+    head_lines: int = 0
 
     def moved(self, lines: int, records: int) -> Reject:
         """The same reject with its line and record counted from the start of the file."""

@@ -29,6 +29,7 @@ __all__ = [
     "Chain",
     "Context",
     "Flow",
+    "Found",
     "Items",
     "Parcel",
     "Pipeline",
@@ -85,11 +86,20 @@ class Scope:
     nulls: frozenset[str] = frozenset()
 
 
+@dataclass(slots=True)
+class Found:
+    """What a source came upon, for the report: files begun, and paths passed over with the reason."""
+
+    files: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
 class Context(Protocol):
     """What the engine lends to stages that run in the event loop."""
 
     workers: int
     memory: int
+    found: Found
 
     def hop(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         """Run a function off the loop, in the pool for computing."""
@@ -338,7 +348,16 @@ class Pipeline:
 
     def run_sync(self, **job: Any) -> Report:
         """`run` for plain code, also inside a thread of an async program; `job` as for `run`."""
+        import asyncio
+
         from asgiref.sync import async_to_sync
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise UsageError("run_sync would hold up the running event loop", hint="write await pipeline.run(...)")
 
         async def go() -> Report:
             return await self.run(**job)
@@ -363,7 +382,8 @@ def _refuse(before: tuple[Stage, ...], more: tuple[Stage, ...]) -> None:
             raise UsageError(f"{name} is a source: it begins a pipeline", hint="put it first, or start another one")
         if before and isinstance(before[-1], Sink):
             raise UsageError(
-                f"{name} stands after {type(before[-1]).__name__}, which ends a pipeline", hint="put the sink last"
+                f"{name} stands after {type(before[-1]).__name__}, which ends a pipeline",
+                hint="put the sink last",
             )
         before = (*before, stage)
 

@@ -31,6 +31,7 @@ class Watch:
         self.skip = skip
         self.row = -1
         self.since = 0.0
+        self.warned = False  # the record in hand has been told that its time is up
         self._calls = -1
         self._done = threading.Event()
         self._map: mmap.mmap | None = None
@@ -45,11 +46,18 @@ class Watch:
 
     def enter(self, row: int) -> None:
         """Record `row` is now in hand."""
-        self.row = row
         if self._map is not None:
             struct.pack_into("<q", self._map, 0, row)
         if self.timeout is not None:
             self.since = time.monotonic()
+            self.warned = False
+        self.row = row
+
+    def leave(self) -> None:
+        """No record is in hand any more."""
+        self.row = -1
+        if self._map is not None:
+            struct.pack_into("<q", self._map, 0, -1)
 
     @property
     def busy(self) -> bool:
@@ -66,7 +74,8 @@ class Watch:
         alarm = getattr(signal, "SIGALRM", None) if main else None
 
         def over(*_: object) -> None:
-            if self.row >= 0 and time.monotonic() - self.since >= timeout:
+            if self.row >= 0 and not self.warned and time.monotonic() - self.since >= timeout:
+                self.warned = True  # once: a second one would hit whoever deals with the first
                 raise TimeoutError(f"no answer within {timeout:g} s")
 
         def bite() -> None:

@@ -140,4 +140,4 @@ def _counted(chunk: Chunk, found: Index, bounds: Ints) -> tuple[Segment, ...]:
 def _rejected(body: Body, bad: Bad) -> Reject:
     segment = body.segment_at(bad.start)
     position = body.locate(segment, bad.start, bad.number)
-    return Reject(segment.file, position, "read", bad.reason, body.data[bad.start : bad.stop], bad.hint)
+    return segment.reject(position, "read", bad.reason, body.data[bad.start : bad.stop], bad.hint)

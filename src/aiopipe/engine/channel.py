@@ -1,7 +1,8 @@
 """The edge between two stages: a queue bounded in items and bytes, closable from both ends.
 
     producer --put--> [ item item item ] --get--> consumer
-             --close()   no more will come: get() hands out what is left, then raises Closed
+             --close()   no more will come: get() hands out what is left, then raises Closed,
+                         or the error that ended the producer
              raises Closed <--  cancel()   no more is wanted: put() raises, what is left is dropped
 
 One item is always let in, however large, so that a bound below an item's size slows but never stops a run.
@@ -51,6 +52,7 @@ class Channel(Generic[T]):
         self._bytes = 0
         self._closed = False
         self._cancelled = False
+        self._error: Exception | None = None
         self._putter: asyncio.Future[None] | None = None
         self._getter: asyncio.Future[None] | None = None
 
@@ -84,7 +86,7 @@ class Channel(Generic[T]):
         _wake(self._getter)
 
     async def get(self) -> T:
-        """The next item, waiting for one; Closed when none will come any more."""
+        """The next item, waiting for one; when none will come any more, Closed or what ended the producer."""
         if not self._queue and not self._closed:
             begun = time.perf_counter()
             while not self._queue and not self._closed:
@@ -92,14 +94,16 @@ class Channel(Generic[T]):
                 await self._getter
             self.statistics.waited_to_get += time.perf_counter() - begun
         if not self._queue:
-            raise Closed(self.name)
+            raise self._error or Closed(self.name)
         item, nbytes = self._queue.popleft()
         self._bytes -= nbytes
         _wake(self._putter)
         return item
 
-    def close(self) -> None:
-        """Producer: no more will come."""
+    def close(self, error: Exception | None = None) -> None:
+        """Producer: no more will come, because of `error` if one is given; the first call counts."""
+        if not self._closed:
+            self._error = error
         self._closed = True
         _wake(self._getter)
 

@@ -9,6 +9,7 @@ import pickle
 import signal
 from typing import Any
 
+from aiopipe.memory import keep_freed_memory
 from aiopipe.watch import Watch, watching
 
 __all__ = ["run_in_worker"]
@@ -22,6 +23,7 @@ def run_in_worker(blob: bytes, parcel: Any, timeout: float | None, diary: str | 
     if node is None:
         # The parent decides when to stop: a Ctrl-C at the terminal reaches the workers as well.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        keep_freed_memory()
         node = _nodes[blob] = pickle.loads(blob)
     with watching(Watch(timeout, diary, skip)):
         return node.run(parcel)

@@ -5,8 +5,11 @@ How a run can end, and anything else is a bug:
 - Done: the source ends, each node empties its input, closes its output and ends; the sink commits.
 - Satisfied: a node returns early (`head`). It cancels its input channel; the producer's next put raises
   Closed, which closes its own generator, files included, and cancels its input in turn.
-- Failed: a node raises. The TaskGroup cancels the others; the exception group that leaves `run` holds every
-  cause. Hops that are in threads finish, their results are dropped; the pools are joined before `run` returns.
+- Failed: a node raises. Its error travels behind the parcels that came before it, so that of several faults in
+  the input it is always the first that ends the run, whoever was quicker; at the sink it leaves the TaskGroup,
+  which cancels the others, and the exception group that leaves `run` holds every cause. A satisfied node never
+  hears of an error beyond what it wanted. Hops that are in threads finish, their results are dropped; the pools
+  are joined before `run` returns.
 - Asked to stop: sources end at the next block; everything else as in Done.
 - Cancelled from outside: as in Failed, with CancelledError.
 
@@ -23,13 +26,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiopipe.engine.channel import Channel, Closed, Statistics
 from aiopipe.engine.workers import Workers
+from aiopipe.errors import AiopipeError
 from aiopipe.fuse import Node, Tally, relabelled
 from aiopipe.stage import Outcome
 
@@ -38,7 +42,7 @@ __all__ = ["Envelope", "Trace", "run_nodes"]
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A parcel on its way, with what was done to it since somebody last took account."""
+    """A parcel on its way, with what was done to it since somebody last took account: a flow, or the sink."""
 
     parcel: Any
     tallies: tuple[Tally, ...] = ()
@@ -52,14 +56,14 @@ class Trace:
     busy: dict[str, float] = field(default_factory=dict)
 
 
-Account = Callable[[Envelope], Any]
+Account = Callable[[Envelope, bool], Awaitable[Any]]
 
 
 async def run_nodes(nodes: Sequence[Node], workers: Workers, account: Account) -> tuple[Outcome, Trace]:
     """Run the nodes to the end; the sink's outcome.
 
-    account: called once for every envelope when its consumer takes it, in order; gives the parcel to work on,
-    or raises to end the run. Exceptions arrive in one ExceptionGroup.
+    account: called for every envelope that a flow or the sink takes, in order, with True for the sink; gives the
+    parcel to work on, or raises to end the run. Exceptions arrive in one ExceptionGroup.
     """
     trace = Trace()
     channels = [
@@ -96,20 +100,24 @@ async def _task(
     try:
         if node.shape == "source":
             assert writer is not None
-            await _emit(node.steps[0].stage.open(workers), writer, node, ())  # type: ignore[attr-defined]
+            await _emit(node.steps[0].stage.open(workers), writer, node, None)  # type: ignore[attr-defined]
         elif node.shape == "hop":
             assert reader is not None and writer is not None
-            await _hop(node, reader, writer, workers, account)
+            await _hop(node, reader, writer, workers)
         elif node.shape == "flow":
             assert reader is not None and writer is not None
             step = node.steps[0]
-            taken = _Taken(reader, account)
-            flow = step.stage.flow(taken.parcels(), step.scope, workers)  # type: ignore[attr-defined]
-            await _emit(flow, writer, node, taken)
+            taken = _Taken(reader, account, sink=False)
+            async with aclosing(taken.parcels()) as parcels:
+                flow = step.stage.flow(parcels, step.scope, workers)  # type: ignore[attr-defined]
+                await _emit(flow, writer, node, taken)
         else:
             assert reader is not None
-            taken = _Taken(reader, account)
-            outcome.append(await node.steps[0].stage.consume(taken.parcels(), workers))  # type: ignore[attr-defined]
+            taken = _Taken(reader, account, sink=True)
+            async with aclosing(taken.parcels()) as parcels:
+                done = await node.steps[0].stage.consume(parcels, workers)  # type: ignore[attr-defined]
+            taken.check()
+            outcome.append(done)
     finally:
         if reader is not None:
             reader.cancel()
@@ -124,88 +132,150 @@ async def _task(
 class _Taken:
     """The consumer's end of a channel as an async generator, with a count of the records taken."""
 
-    def __init__(self, channel: Channel[Envelope], account: Account) -> None:
+    def __init__(self, channel: Channel[Envelope], account: Account, *, sink: bool) -> None:
         self.channel = channel
         self.account = account
+        self.sink = sink
         self.records = 0
+        self._error: Exception | None = None
 
-    async def parcels(self) -> AsyncIterator[Any]:
+    async def parcels(self) -> AsyncGenerator[Any, None]:
         while True:
             try:
-                envelope = await self.channel.get()
+                parcel = await self.account(await self.channel.get(), self.sink)
             except Closed:
                 return
-            parcel = self.account(envelope)
+            except Exception as error:
+                self._error = error
+                raise
             self.records += len(parcel)
             yield parcel
 
+    def check(self) -> None:
+        """Raise what ended the input, should the stage have swallowed it."""
+        if self._error is not None:
+            raise self._error
 
-async def _emit(parcels: AsyncIterator[Any], writer: Channel[Envelope], node: Node, taken: _Taken | tuple[()]) -> None:
-    """Put what a source or a flow yields, until it ends or nobody wants more."""
+
+async def _emit(parcels: AsyncIterator[Any], writer: Channel[Envelope], node: Node, taken: _Taken | None) -> None:
+    """Put what a source or a flow yields, until it ends, fails or nobody wants more."""
     step, counted = node.steps[0], 0
     async with aclosing(parcels) as entered:  # type: ignore[type-var]
-        async for parcel in entered:
+        while True:
             tallies: tuple[Tally, ...] = ()
-            if isinstance(taken, _Taken):
-                parcel = relabelled(parcel, 0, step.label)
-                rejected = len(getattr(parcel, "rejects", ()))
-                tallies = (Tally(step.name, taken.records - counted, len(parcel), rejected, 0.0),)
-                counted = taken.records
             try:
+                parcel = await anext(entered)
+                if taken is not None:
+                    parcel = relabelled(parcel, 0, step.label)
+                    rejected = len(getattr(parcel, "rejects", ()))
+                    tallies = (Tally(step.name, taken.records - counted, len(parcel), rejected, 0.0),)
+                    counted = taken.records
                 await writer.put(Envelope(parcel, tallies), parcel.nbytes)
             except Closed:
                 return
-
-
-async def _hop(
-    node: Node, reader: Channel[Envelope], writer: Channel[Envelope], workers: Workers, account: Account
-) -> None:
-    """Keep several parcels in work, hand them on in order (or as they finish)."""
-    ordered = all(getattr(s.stage, "ordered", True) for s in node.steps)
-    window = 1 if node.placement == "main thread" else workers.workers + 1
-    budget = max(workers.memory // 4, 1)
-    flying: deque[tuple[asyncio.Future[Any], int]] = deque()
-    weight = 0
-    ended = False
-    incoming: asyncio.Future[Envelope] | None = None
-
-    def start(parcel: Any) -> None:
-        nonlocal weight
-        flying.append((asyncio.ensure_future(workers.run(node, parcel)), parcel.nbytes))
-        weight += parcel.nbytes
-
-    try:
-        while True:
-            room = not ended and (not flying or (len(flying) < window and weight < budget))
-            if room and incoming is None:
-                incoming = asyncio.ensure_future(reader.get())
-            waiting: set[asyncio.Future[Any]] = set()
-            if incoming is not None and room:
-                waiting.add(incoming)
-            if flying:
-                waiting |= {flying[0][0]} if ordered else {f for f, _ in flying}
-            if not waiting:
+            except StopAsyncIteration:
+                break
+            except Exception as error:
+                if isinstance(error, AiopipeError):
+                    error.stage = error.stage or step.label
+                writer.close(error)
                 return
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if incoming is not None and incoming.done():
-                future, incoming = incoming, None
-                try:
-                    start(account(future.result()))
-                except Closed:
-                    ended = True
-            while True:
-                at = next((i for i, (f, _) in enumerate(flying) if f.done()), None)
-                if at is None or (ordered and at != 0):
-                    break
-                finished, size = flying[at]
-                del flying[at]
-                weight -= size
-                parcel, tallies = finished.result()
-                await writer.put(Envelope(parcel, tallies), parcel.nbytes)
+    try:
+        if taken is not None:
+            taken.check()
+    except Exception as error:
+        writer.close(error)
+
+
+async def _hop(node: Node, reader: Channel[Envelope], writer: Channel[Envelope], workers: Workers) -> None:
+    """Keep several parcels in work, hand them on in order (or as they finish)."""
+    hop = _Hop(node, reader, workers)
+    try:
+        while await hop.step():
+            for envelope in hop.finished():
+                await writer.put(envelope, envelope.parcel.nbytes)
+        if hop.error is not None:
+            writer.close(hop.error)
     except Closed:
         return  # nobody wants more
+    except Exception as error:
+        writer.close(error)
     finally:
-        left = [f for f, _ in flying] + ([incoming] if incoming is not None else [])
+        await hop.aclose()
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """A parcel in work."""
+
+    future: asyncio.Future[Any]
+    nbytes: int
+    tallies: tuple[Tally, ...]
+
+
+class _Hop:
+    """The parcels that one hop has in work, oldest first."""
+
+    def __init__(self, node: Node, reader: Channel[Envelope], workers: Workers) -> None:
+        self._node = node
+        self._reader = reader
+        self._workers = workers
+        self._ordered = all(getattr(s.stage, "ordered", True) for s in node.steps)
+        self._window = 1 if node.placement == "main thread" else workers.workers + 1
+        self._budget = max(workers.memory // 4, 1)
+        self._flying: deque[_Call] = deque()
+        self._weight = 0
+        self._incoming: asyncio.Future[Envelope] | None = None
+        self._ended = False
+        self.error: Exception | None = None  # what ended the input; it follows what came before it
+
+    async def step(self) -> bool:
+        """Wait until there is something to start or to hand on; False when all is done."""
+        flying = self._flying
+        room = not self._ended and (not flying or (len(flying) < self._window and self._weight < self._budget))
+        waiting: set[asyncio.Future[Any]] = set()
+        if room:
+            if self._incoming is None:
+                self._incoming = asyncio.ensure_future(self._reader.get())
+            waiting.add(self._incoming)
+        if flying:
+            waiting |= {flying[0].future} if self._ordered else {c.future for c in flying}
+        if not waiting:
+            return False
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if self._incoming is not None and self._incoming.done():
+            self._take(self._incoming)
+            self._incoming = None
+        return True
+
+    def _take(self, incoming: asyncio.Future[Envelope]) -> None:
+        try:
+            envelope = incoming.result()
+        except Closed:
+            self._ended = True
+        except Exception as error:
+            self._ended, self.error = True, error
+        else:
+            parcel = envelope.parcel
+            future = asyncio.ensure_future(self._workers.run(self._node, parcel))
+            self._flying.append(_Call(future, parcel.nbytes, envelope.tallies))
+            self._weight += parcel.nbytes
+
+    def finished(self) -> Iterator[Envelope]:
+        """What may be handed on now; raises what a worker raised."""
+        while True:
+            among = list(self._flying)[:1] if self._ordered else self._flying
+            call = next((c for c in among if c.future.done()), None)
+            if call is None:
+                return
+            self._flying.remove(call)
+            self._weight -= call.nbytes
+            parcel, tallies = call.future.result()
+            yield Envelope(parcel, call.tallies + tallies)
+
+    async def aclose(self) -> None:
+        """Cancel what is left and wait for its end."""
+        left = [c.future for c in self._flying] + ([self._incoming] if self._incoming is not None else [])
         for future in left:
             future.cancel()
         if left:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from aiopipe.errors import UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
+from aiopipe.stage import Found
 from aiopipe.watch import KILLED
 
 __all__ = ["Workers", "cores"]
@@ -45,6 +46,7 @@ class Workers:
         self.workers = count if count is not None else cores()
         self.memory = memory
         self.stop = asyncio.Event()
+        self.found = Found()
         self.files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="aiopipe-file")
         self._compute = ThreadPoolExecutor(self.workers, thread_name_prefix="aiopipe-compute")
         self._own: list[ThreadPoolExecutor] = []

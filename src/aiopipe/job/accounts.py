@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import Any
 
 from aiopipe.batch import Segment
 from aiopipe.engine.runner import Envelope
-from aiopipe.errors import TooManyRejectsError
+from aiopipe.errors import RecordError, TooManyRejectsError
 from aiopipe.job.rejects import Places, RejectsFile, error_of
 from aiopipe.job.report import Report, StageReport
-from aiopipe.model import Reject
+from aiopipe.model import FileRef, Reject
 from aiopipe.plan import Plan
 
 __all__ = ["Accounts"]
+
+_TOGETHER = 1000  # rejects written in one go
+
+
+def _order(reject: Reject) -> tuple[int, int, int]:
+    """Where in the input: file, part of the file, record in that part."""
+    return reject.file.index, reject.part, reject.position.record or 0
 
 
 class Accounts:
@@ -33,22 +42,24 @@ class Accounts:
         progress: Callable[[Report], None] | None,
     ) -> None:
         self.report = Report()
-        self._stages = {
-            s.name: StageReport("parse" if s.shape == "decode" else "encode" if s.shape == "encode" else s.label)
-            for s in plan.steps
-            if s.shape != "sink"
-        }
+        labels = {"decode": "parse", "encode": "encode"}
+        steps = [s for s in plan.steps if s.shape != "sink"]
+        self._stages = {s.name: StageReport(labels.get(s.shape, s.label)) for s in steps}
         self.report.stages = list(self._stages.values())
         self._rejects = rejects
         self._limit = limit
         self._progress = progress
         self._told = 0.0
         self._places = Places()
-        self._waiting: list[tuple[Reject, Segment]] = []
+        self._waiting: list[tuple[tuple[int, int, int], int, Reject]] = []  # a heap, in the order of the input
         self._ready: list[Reject] = []
+        self._first: Reject | None = None  # of those written
+        self._count = itertools.count()
+        # A generator numbers the parts of its output anew: behind it they say nothing about the input's.
+        self._by_part = not any(getattr(s.stage, "is_generator", False) for s in plan.steps)
 
-    def __call__(self, envelope: Envelope) -> Any:
-        """Account for an envelope; the parcel without its rejects."""
+    async def __call__(self, envelope: Envelope, sink: bool) -> Any:
+        """Account for an envelope that a flow (or, with True, the sink) takes; the parcel without its rejects."""
         for tally in envelope.tallies:
             stage = self._stages[tally.name]
             stage.taken += tally.taken
@@ -63,54 +74,71 @@ class Accounts:
             self._places.note(parcel.segments)
         rejects = getattr(parcel, "rejects", ())
         if rejects:
-            self._take(rejects, parcel)
+            self._take(rejects)
             parcel = replace(parcel, rejects=())
+        if sink and self._rejects is not None:
+            self._passed(getattr(parcel, "segments", ()))
+            if len(self._ready) >= _TOGETHER:
+                await self._write()
         self._tell()
         return parcel
 
-    def _take(self, rejects: tuple[Reject, ...], parcel: Any) -> None:
-        segments = {s.file.index: s for s in getattr(parcel, "segments", ())}
+    def _take(self, rejects: tuple[Reject, ...]) -> None:
+        if self._rejects is None:
+            # Whatever stage refused it and however stages are fused: the first in the file ends the run.
+            raise error_of(self._placed(min(rejects, key=_order)))
         for reject in rejects:
-            segment = segments.get(reject.file.index)
-            base = (0, 0) if segment is None else self._places.base(segment)
-            if self._rejects is None:
-                raise error_of(reject if base is None else reject.moved(*base))
-            if base is None:
-                assert segment is not None
-                self._waiting.append((reject, segment))
-            else:
-                self._ready.append(reject.moved(*base))
+            heappush(self._waiting, (_order(reject), next(self._count), reject))
         if self._limit is not None and self.report.rejected > self._limit:
+            first = self._first or (self._ready[0] if self._ready else self._placed(self._waiting[0][-1]))
             raise TooManyRejectsError(
-                f"{self.report.rejected} records set aside, {self._limit} allowed (--max-rejects)",
-                hint=f"the first: {self._first()}",
+                f"more than {self._limit} records were set aside (--max-rejects)",
+                hint=f"mend what is wrong with them, or allow more; the first: {first.position}: {first.reason}",
             )
 
-    def _first(self) -> str:
-        first = self._ready[0] if self._ready else self._waiting[0][0] if self._waiting else None
-        return f"{first.position}: {first.reason}" if first else "see the rejects file"
+    def _passed(self, segments: Sequence[Segment]) -> None:
+        """The sink has got as far as these segments: rejects before them are all here, and leave in order."""
+        if not segments:
+            return
+        last = segments[-1]
+        reached = (last.file.index, last.part) if self._by_part else (last.file.index, 0)
+        waiting = self._waiting
+        while waiting and waiting[0][0] < reached:
+            self._ready.append(self._placed(heappop(waiting)[-1]))
 
-    async def flush(self, *, final: bool = False) -> None:
-        """Write the rejects whose place is known; with final=True all of them."""
+    def _placed(self, reject: Reject) -> Reject:
+        """The reject with its line and record in the file, as far as they are known."""
+        base = self._places.base(reject)
+        if base is None:
+            return replace(reject, position=replace(reject.position, line=None, record=None))
+        return reject.moved(*base)
+
+    def locate(self, error: BaseException) -> None:
+        """Give the errors of a run their lines and records in the file, where the reader knew only the chunk."""
+        if isinstance(error, BaseExceptionGroup):
+            for one in error.exceptions:
+                self.locate(one)
+        elif isinstance(error, RecordError) and error.chunk is not None and error.position is not None:
+            index, part, lines = error.chunk
+            file = FileRef(error.position.path, "", index)
+            error.position = self._placed(
+                Reject(file, error.position, "read", "", b"", part=part, head_lines=lines)
+            ).position
+
+    async def finish(self) -> None:
+        """Write all rejects that are left, and make their file visible."""
         if self._rejects is None:
             return
-        still = []
-        for reject, segment in self._waiting:
-            base = self._places.base(segment)
-            if base is not None:
-                self._ready.append(reject.moved(*base))
-            elif final:
-                self._ready.append(replace(reject, position=replace(reject.position, line=None, record=None)))
-            else:
-                still.append((reject, segment))
-        self._waiting = still
-        ready, self._ready = self._ready, []
-        await self._rejects.add(ready)
+        while self._waiting:
+            self._ready.append(self._placed(heappop(self._waiting)[-1]))
+        await self._write()
+        await self._rejects.commit()
 
-    @property
-    def unwritten(self) -> int:
-        """Rejects held in memory."""
-        return len(self._ready)
+    async def _write(self) -> None:
+        assert self._rejects is not None
+        ready, self._ready = self._ready, []
+        self._first = self._first or next(iter(ready), None)
+        await self._rejects.add(ready)
 
     def _tell(self) -> None:
         if self._progress is None:

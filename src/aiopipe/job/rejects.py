@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import aiofiles
 from aiocsv import AsyncDictReader, AsyncDictWriter
@@ -13,6 +13,7 @@ from aiocsv import AsyncDictReader, AsyncDictWriter
 from aiopipe.batch import Segment
 from aiopipe.errors import AiopipeError, FunctionError, RecordError, WorkerError
 from aiopipe.model import Reject, display_path
+from aiopipe.storage.settle import settled
 from aiopipe.storage.write import Temporary
 
 __all__ = ["COLUMNS", "Places", "RejectsFile", "error_of", "read_rejects"]
@@ -54,25 +55,21 @@ class Places:
                 self._bases[file] = [(segment.head_lines, 0)]
             self._sizes.setdefault(file, {})[segment.part] = (segment.lines, segment.records)
 
-    def base(self, segment: Segment) -> tuple[int, int] | None:
-        """Lines and records of the file before `segment`; None while an earlier part has not been counted."""
-        if segment.part == 0:
-            return segment.head_lines, 0
-        bases = self._bases.get(segment.file.index)
-        sizes = self._sizes.get(segment.file.index, {})
+    def base(self, reject: Reject) -> tuple[int, int] | None:
+        """Lines and records of the file before the reject's part; None while an earlier one is not counted."""
+        if reject.part == 0:
+            return reject.head_lines, 0
+        bases = self._bases.get(reject.file.index)
+        sizes = self._sizes.get(reject.file.index, {})
         if bases is None:
             return None
-        while len(bases) <= segment.part:
+        while len(bases) <= reject.part:
             size = sizes.get(len(bases) - 1)
             if size is None:
                 return None
             lines, records = bases[-1]
             bases.append((lines + size[0], records + size[1]))
-        return bases[segment.part]
-
-
-class _Sink(Protocol):
-    async def write(self, data: str) -> Any: ...
+        return bases[reject.part]
 
 
 class RejectsFile:
@@ -82,9 +79,11 @@ class RejectsFile:
     `raw_encoding` says.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, io: Callable[..., Awaitable[Any]]) -> None:
         self.path = path
         self.count = 0
+        self._io = io
+        self._rows: list[str] = []
         self._lines = path.endswith((".jsonl", ".ndjson"))
         self._temporary = Temporary(path)
         self._writer = AsyncDictWriter(self, COLUMNS, lineterminator="\n")
@@ -92,7 +91,7 @@ class RejectsFile:
 
     async def write(self, data: str) -> int:
         """Called by the CSV writer with encoded rows."""
-        self._temporary.write(data.encode())
+        self._rows.append(data)
         return len(data)
 
     async def add(self, rejects: Iterable[Reject]) -> None:
@@ -101,17 +100,19 @@ class RejectsFile:
         self.count += len(rows)
         if self._lines:
             await self.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-            return
-        if not self._begun:
-            self._begun = True
-            await self._writer.writeheader()
-        if rows:
-            await self._writer.writerows(rows)
+        else:
+            if not self._begun:
+                self._begun = True
+                await self._writer.writeheader()
+            if rows:
+                await self._writer.writerows(rows)
+        text, self._rows = "".join(self._rows), []
+        await settled(self._io(self._temporary.write, text.encode()))
 
     async def commit(self) -> None:
         """Make the file visible, with its header even if nothing was set aside."""
         await self.add([])
-        self._temporary.commit()
+        await settled(self._io(self._temporary.commit))
 
     def discard(self) -> None:
         """Remove what was written."""

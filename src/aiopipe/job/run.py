@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiopipe.engine.runner import Trace, run_nodes
 from aiopipe.engine.workers import Workers
-from aiopipe.errors import UsageError
+from aiopipe.errors import AiopipeError, UsageError
 from aiopipe.fuse import Node, describe, fuse
 from aiopipe.job.accounts import Accounts
 from aiopipe.job.rejects import RejectsFile
 from aiopipe.job.report import ChannelReport, Report, StageReport
 from aiopipe.options import parse_size
 from aiopipe.plan import Plan, make_plan
-from aiopipe.stage import Outcome, Source
+from aiopipe.stage import Found, Outcome, Source
 
 if TYPE_CHECKING:
     from aiopipe.stage import Pipeline
@@ -57,22 +58,22 @@ async def run(
         plan = await typed(plan, pools)
         nodes = fusing(plan)
         pools.prepare(nodes)
-        reject_file = RejectsFile(rejects) if rejects is not None else None
+        reject_file = RejectsFile(rejects, pools.io) if rejects is not None else None
         accounts = Accounts(plan, reject_file, max_rejects, progress)
         try:
-            outcome, trace = await _run(nodes, pools, accounts)
-        finally:
-            if reject_file is not None:
-                # Even when the run fails: outputs of finished files are visible, so must be what they lack.
-                await accounts.flush(final=True)
-                await reject_file.commit()
-                reject_file = None
+            outcome, trace = await run_nodes(nodes, pools, accounts)
+        except BaseException as error:
+            accounts.locate(error)
+            if accounts.report.rejected and reject_file is not None:
+                await _keep(accounts, error)
+            raise
+        await accounts.finish()
     finally:
         if reject_file is not None:
             reject_file.discard()
         await pools.aclose()
     report = accounts.report
-    _finish(report, plan, nodes, outcome, trace)
+    _finish(report, plan, nodes, outcome, trace, pools.found)
     report.seconds = time.perf_counter() - begun
     report.interrupted = pools.stopping
     if progress is not None:
@@ -80,21 +81,12 @@ async def run(
     return report
 
 
-async def _run(nodes: list[Node], pools: Workers, accounts: Accounts) -> tuple[Outcome, Trace]:
-    """Run the nodes, and write rejects as they gather."""
-    if accounts._rejects is None:
-        return await run_nodes(nodes, pools, accounts)
-    running = asyncio.ensure_future(run_nodes(nodes, pools, accounts))
+async def _keep(accounts: Accounts, error: BaseException) -> None:
+    """Of a run that failed, too: outputs of finished files are visible, so must be what they lack."""
     try:
-        while not running.done():
-            await asyncio.wait([running], timeout=0.05)
-            if accounts.unwritten:
-                await accounts.flush()
-        return running.result()
-    except asyncio.CancelledError:
-        running.cancel()
-        await asyncio.wait([running])
-        raise
+        await accounts.finish()
+    except AiopipeError as other:
+        error.add_note(f"the rejects file is lost: {other}")
 
 
 async def typed(plan: Plan, pools: Workers) -> Plan:
@@ -113,11 +105,16 @@ def _check_ends(plan: Plan, rejects: str | None) -> None:
     if check is not None:
         check(source)
     matches = getattr(source, "matches", None)
-    if rejects is not None and matches is not None and matches(rejects):
+    if rejects is None:
+        return
+    if matches is not None and matches(rejects):
         raise UsageError(f"the rejects file {rejects} is among the input", hint="put it somewhere else")
+    target = getattr(sink, "to", None)
+    if isinstance(target, str) and os.path.realpath(target) == os.path.realpath(rejects):
+        raise UsageError(f"the rejects file {rejects} is the output as well", hint="put it somewhere else")
 
 
-def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, trace: Trace) -> None:
+def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, trace: Trace, found: Found) -> None:
     report.written = outcome.records
     report.unfinished = outcome.unfinished
     report.outputs = outcome.files
@@ -125,8 +122,8 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
     report.items = outcome.items
     report.filtered = sum(s.taken - s.given - s.rejected for s in report.stages)
     report.bytes_read = next(iter(trace.channels.values())).nbytes if trace.channels else 0
-    source = plan.steps[0].stage
-    report.files = getattr(source, "files_read", lambda: 0)()
+    report.files = found.files
+    report.skipped = found.skipped
     report.channels = [
         ChannelReport(name, s.items, s.nbytes, s.waited_to_put, s.waited_to_get, s.peak_items, s.peak_bytes)
         for name, s in trace.channels.items()

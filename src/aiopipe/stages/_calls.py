@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,10 @@ from aiopipe.watch import current_watch
 
 __all__ = ["Fault", "call_each", "call_each_async", "fault_of", "item_function"]
 
+_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONCURRENCY = 16
+# sys.exit() in a function is the fault of one row too: it must not end a program that has others to go.
+CAUGHT = (Exception, SystemExit)
 SLICE = 256  # rows called together: their results travel on when all of them are there
 
 
@@ -33,7 +37,7 @@ class Fault:
 def fault_of(error: BaseException) -> Fault:
     """An exception of a user's function as a fault: its type, text and the line of the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "aiopipe" not in f.filename.replace("\\", "/").split("/")] or frames
+    own = [f for f in frames if not f.filename.startswith(_HOME)] or frames
     where = f" ({own[-1].filename.rpartition('/')[2]}:{own[-1].lineno}, in {own[-1].name})" if own else ""
     text = str(error)
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -57,7 +61,7 @@ def call_each(function: Callable[[Any], Any], values: Iterable[Any]) -> tuple[li
             for value in pending:
                 append(function(value))
             return results, faults
-        except Exception as error:
+        except CAUGHT as error:
             faults[len(results)] = fault_of(error)
             append(None)
 
@@ -78,13 +82,23 @@ def _call_watched(
             results.append(None)
             continue
         watch.enter(base + i)
-        try:
-            results.append(function(value))
-        except Exception as error:
+        result = None
+        try:  # the alarm may ring at any moment in here, even with the result in hand
+            result = function(value)
+            watch.leave()
+        except CAUGHT as error:
+            watch.leave()
             faults[i] = fault_of(error)
-            results.append(None)
-    watch.enter(-1)
+        results.append(result)
     return results, faults
+
+
+def _call_one(function: Callable[[Any], Any], value: Any) -> Any:
+    """function(value), or its fault: what is raised in a thread may be nothing that a future can carry."""
+    try:
+        return function(value)
+    except CAUGHT as error:
+        return fault_of(error)
 
 
 def item_function(function: Callable[[Any], Any], items: Items) -> Items:
@@ -95,7 +109,7 @@ def item_function(function: Callable[[Any], Any], items: Items) -> Items:
     try:
         for value in values:
             append(function(value))
-    except Exception as error:
+    except CAUGHT as error:
         raise _item_error(values[len(results)], error) from error
     return Items(results, items.rejects)
 
@@ -115,21 +129,29 @@ class _Calls:
         self.limit = stage.concurrency or CONCURRENCY
         self.gate = asyncio.Semaphore(self.limit)
         self.tasks: set[asyncio.Task[None]] = set()
+        self.closing = False
         self.submit = None if stage.is_async else context.own_pool(self.limit)  # type: ignore[attr-defined]
 
     async def one(self, value: Any, results: list[Any], faults: dict[int, Fault], i: int) -> None:
+        clock = asyncio.timeout(self.stage.timeout)
         try:
-            async with asyncio.timeout(self.stage.timeout):
-                if self.submit is not None:
-                    results[i] = await self.submit(self.stage.call, value)
+            if self.submit is not None:
+                result = await self.submit(_call_one, self.stage.call, value)
+                if isinstance(result, Fault):
+                    faults[i] = result
                 else:
-                    results[i] = await self.stage.call(value)
-        except TimeoutError as error:
-            if self.stage.timeout is not None and not error.args:
+                    results[i] = result
+                return
+            async with clock:
+                results[i] = await self.stage.call(value)
+        except CAUGHT as error:
+            if isinstance(error, TimeoutError) and clock.expired():
                 error = TimeoutError(f"no answer within {self.stage.timeout:g} s")
             faults[i] = fault_of(error)
-        except Exception as error:
-            faults[i] = fault_of(error)
+        except asyncio.CancelledError as error:
+            if self.closing:
+                raise
+            faults[i] = fault_of(error)  # the function cancelled itself
         finally:
             self.gate.release()
 
@@ -146,6 +168,7 @@ class _Calls:
         return results, faults, mine
 
     async def close(self) -> None:
+        self.closing = True
         left = list(self.tasks)
         for task in left:
             task.cancel()
@@ -176,8 +199,9 @@ async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Cont
             return Items(results, parcel.rejects)
         return await context.hop(rebuilt, parcel, rows, results, faults, stage.columns)
 
+    incoming = _Incoming(parcels)
     try:
-        async for parcel in parcels:
+        async for parcel in incoming:
             for part in _slices(parcel):
                 if isinstance(part, Items):
                     rows, values = None, part.values
@@ -195,8 +219,30 @@ async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Cont
                     yield await finish(entry)
         while flying:
             yield await finish(flying.popleft())
+        if incoming.error is not None:
+            raise incoming.error
     finally:
         await calls.close()
+
+
+class _Incoming:
+    """Parcels whose failure waits: calls that were begun before it are finished first, as their rows come first."""
+
+    def __init__(self, parcels: AsyncIterator[Any]) -> None:
+        self._parcels = parcels
+        self.error: Exception | None = None
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await anext(self._parcels)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise StopAsyncIteration from None
 
 
 def _rows_and_dicts(batch: Any) -> tuple[Any, list[Any]]:

@@ -16,7 +16,7 @@ from aiopipe.codec.index import index
 from aiopipe.errors import FunctionError, UsageError
 from aiopipe.model import Reject
 from aiopipe.stage import Context, Items
-from aiopipe.stages._calls import SLICE, fault_of
+from aiopipe.stages._calls import CAUGHT, SLICE, fault_of
 from aiopipe.stages._ranges import slices
 from aiopipe.stages._rows import _text, rows_of
 
@@ -52,7 +52,7 @@ async def streamed(
                         yield await context.hop(writer.batch, False)
         except FunctionError:
             raise
-        except Exception as error:
+        except CAUGHT as error:
             if feed.failed is error:
                 raise
             fault = fault_of(error)
@@ -61,7 +61,9 @@ async def streamed(
             problem.add_note(fault.trace)
             raise problem from error
         await feed.drain()
-        yield await context.hop(writer.batch, True)
+        if feed.failed is not None:  # the function may have caught it: the file is not finished all the same
+            raise feed.failed
+        yield await context.hop(writer.batch, feed.finished)
 
 
 async def _each(feed: _Feed) -> AsyncIterator[Any]:
@@ -85,6 +87,7 @@ class _Feed:
         self.rejects: list[Reject] = []
         self.failed: BaseException | None = None
         self.latest: tuple[Body, int] | None = None
+        self.finished = False  # the file in hand has been read to its end
         self._pending: list[tuple[Segment, Batch]] = []
         self._ended = True
 
@@ -98,7 +101,7 @@ class _Feed:
             return True
         segment, batch = self._pending[0]
         self.segment, self.header, self.columns = segment, batch.body.header, batch.columns
-        self._ended = False
+        self._ended = self.finished = False
         return True
 
     async def _pull(self) -> bool:
@@ -129,7 +132,7 @@ class _Feed:
                     self.latest = (row.body, row.place)
                     yield row
             if segment.last and not segment.more:
-                self._ended = True
+                self._ended = self.finished = True
 
     async def drain(self) -> None:
         """Pass over what the generator did not ask for."""

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aiopipe.batch import Batch, Column, quoted
-from aiopipe.model import Reject
 from aiopipe.stages._calls import Fault
 
 __all__ = ["Rows", "rebuilt", "rows_of"]
@@ -150,7 +149,7 @@ def _without(batch: Batch, rows: Rows, results: list[Any], faults: dict[int, Fau
         row = i if batch.rows is None else int(batch.rows[i])
         segment, position, raw = batch.body.place(row)
         f = faults[i]
-        made.append(Reject(segment.file, position, "map", f.reason, raw, f.hint, f.kind, f.trace))
+        made.append(segment.reject(position, "map", f.reason, raw, f.hint, f.kind, f.trace))
     left = replace(batch.filter(~mask), rejects=batch.rejects + tuple(made))
     return (
         left,

@@ -38,11 +38,18 @@ class Find(Source):
         """Whether a file at `path` would be among the input."""
         return self.finder().matches(path)
 
+    def examples(self) -> list[str]:
+        """Relative paths like those the files of this source have."""
+        return self.finder().examples()
+
     async def open(self, context: Context) -> AsyncIterator[Any]:
         """Files, some hundred at a time."""
-        files = self.finder().files()
+        finder = self.finder()
+        finder.skipped = context.found.skipped
+        files = finder.files()
         while not context.stopping:
             some = await context.io(lambda: list(islice(files, 256)))
             if not some:
                 return
+            context.found.files += len(some)
             yield Items(some)

@@ -124,6 +124,12 @@ class Map(Apply, Flow):
             )
         if self.concurrency is not None and self.concurrency < 1:
             raise UsageError(f"concurrency is {self.concurrency}", stage="map", hint="give it 1 or more")
+        if self.is_generator and (self.timeout is not None or self.concurrency is not None):
+            raise UsageError(
+                "an async generator is called once for each file: it has no timeout and no concurrency",
+                stage="map",
+                hint="use asyncio.timeout inside it, or make it an async def of one row",
+            )
         if self.concurrency is not None and self.placement == "process":
             raise UsageError(
                 "concurrency is for functions that wait; processes are counted by --workers",
@@ -132,7 +138,9 @@ class Map(Apply, Flow):
             )
         if not self.is_async and self.placement == "loop" and self.concurrency is None:
             raise UsageError(
-                "a def would hold up the event loop", stage="map", hint="make it async def, or leave out placement"
+                "a def would hold up the event loop",
+                stage="map",
+                hint="make it async def, or leave out placement",
             )
         if self.timeout is not None and not self.is_async and self.placement != "process":
             raise UsageError(

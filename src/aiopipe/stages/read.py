@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from aiopipe.codec.dialect import Dialect
@@ -47,7 +47,9 @@ class Read(Source):
     )
     null: Any = option((), kind="texts", metavar="TOKEN", help="text that means no value in expressions, such as NA")
     duplicate_columns: str = option(
-        "error", choices=("error", "number"), help="columns of the same name: an error once named, or x, x_2, ..."
+        "error",
+        choices=("error", "number"),
+        help="columns of the same name: an error once named, or x, x_2, ...",
     )
     include: Any = option(
         ("*.csv", "*.tsv"), kind="texts", metavar="GLOB", help="which names to read inside directories"
@@ -55,7 +57,6 @@ class Read(Source):
     follow: bool = option(False, kind="flag", help="enter directories behind symbolic links")
     max_record: Any = option(64 << 20, kind="size", metavar="SIZE", help="longest record to accept (default: 64MiB)")
     block: Any = option(1 << 20, kind="size", metavar="SIZE", help="how much is read at once (default: 1MiB)")
-    _seen: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +77,10 @@ class Read(Source):
         """What finds the files of this source."""
         return Finder([p for p in self.paths if p != "-"], self.include, self.follow)
 
+    def examples(self) -> list[str]:
+        """Relative paths like those the files of this source have."""
+        return self.finder().examples()
+
     def matches(self, path: str) -> bool:
         """Whether a file at `path` would be among the input."""
         return self.finder().matches(path)
@@ -90,21 +95,18 @@ class Read(Source):
             return
         yield from finder.files()
 
-    def files_read(self) -> int:
-        """Files begun by the latest run."""
-        return self._seen[-1] if self._seen else 0
-
     async def open(self, context: Context) -> AsyncIterator[Any]:
         """Chunks of whole records."""
         from aiopipe.storage.read import Input, read_chunks
 
-        self._seen[:] = [0]
+        finder = self.finder()
+        finder.skipped = context.found.skipped
 
         dialects: dict[bool, Dialect] = {}
 
         def inputs() -> Iterator[Input]:
-            for file in self._files(self.finder()):
-                self._seen[0] += 1
+            for file in self._files(finder):
+                context.found.files += 1
                 tabs = _has_tabs(file.path)
                 if tabs not in dialects:
                     dialects[tabs] = self._dialect(file.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections import deque
@@ -16,6 +17,7 @@ from aiopipe.errors import OutputError, UsageError
 from aiopipe.model import Position, display_path
 from aiopipe.options import option
 from aiopipe.stage import Context, Outcome, Sink, Source
+from aiopipe.storage.settle import settled
 from aiopipe.storage.write import Temporary, trouble, write_whole
 
 __all__ = ["Write"]
@@ -38,7 +40,9 @@ class Write(Sink):
 
     to: str = option(positional="one", help="a directory, a file, or - for standard output")
     format: Any = option(
-        None, choices=("csv", "tsv", "jsonl"), help="how to write (default: by the name of the output, else as read)"
+        None,
+        choices=("csv", "tsv", "jsonl"),
+        help="how to write (default: by the name of the output, else as read)",
     )
 
     def __post_init__(self) -> None:
@@ -62,8 +66,8 @@ class Write(Sink):
         if matches is None or self.to == "-":
             return
         if self.is_directory:
-            suffixes = {".csv", ".tsv", ".txt"} | {os.path.splitext(p)[1] for p in getattr(source, "paths", ())}
-            if any(matches(os.path.join(self.to, f"aiopipe{s}")) for s in suffixes):
+            examples = [_restyled(e, self.format) for e in source.examples()]  # type: ignore[attr-defined]
+            if any(matches(os.path.join(self.to, e)) for e in examples):
                 raise UsageError(
                     f"the output {self.to} lies inside the input, and would be read by the next run",
                     stage="write",
@@ -153,25 +157,30 @@ def _unfinished(part: Any) -> bool:
 
 async def _to_file(path: str, parcels: AsyncIterator[Any], context: Context) -> Outcome:
     outcome, joined = Outcome(), _Joined()
-    temporary = await context.io(Temporary, path)
+    temporary = await _temporary(path, context)
     cut_off = False
     try:
         async for part in parcels:
             out = _encoded_like(joined.add(part), part)
             cut_off = _unfinished(part)
             if out:
-                await context.io(_write_all, temporary, out)
+                await settled(context.io(_write_all, temporary, out))
             outcome.records += len(part)
         if context.stopping or cut_off:  # not all of the input: the old file stays
             outcome.records, outcome.unfinished = 0, outcome.records
             return outcome
-        await context.io(_write_all, temporary, _encoded_like(joined.rest(), joined.spare))
-        await context.io(temporary.commit)
+        await settled(context.io(_write_all, temporary, _encoded_like(joined.rest(), joined.spare)))
+        await settled(context.io(temporary.commit))
         outcome.files, outcome.nbytes = 1, temporary.nbytes
         return outcome
     finally:
         if not outcome.files:
             temporary.discard()
+
+
+async def _temporary(path: str, context: Context) -> Temporary:
+    """A temporary that is removed again when nobody is left to take it."""
+    return await settled(context.io(Temporary, path), Temporary.discard)
 
 
 def _write_all(temporary: Temporary, pieces: list[Any]) -> None:
@@ -200,9 +209,9 @@ async def _to_stdout(parcels: AsyncIterator[Any], context: Context) -> Outcome:
         sys.stdout.flush()
 
     async for part in parcels:
-        await context.io(put, _encoded_like(joined.add(part), part))
+        await settled(context.io(put, _encoded_like(joined.add(part), part)))
         outcome.records += len(part)
-    await context.io(put, _encoded_like(joined.rest(), joined.spare))
+    await settled(context.io(put, _encoded_like(joined.rest(), joined.spare)))
     outcome.files = 1
     return outcome
 
@@ -239,6 +248,8 @@ class _Mirror:
                 self.outcome.nbytes += await self.flying.popleft()
             self.outcome.unfinished = sum(e.records for e in self.open.values())
         finally:
+            if self.flying:  # one of several writes has failed: hear the others out
+                await settled(asyncio.gather(*self.flying, return_exceptions=True))
             for entry in self.open.values():
                 entry.temporary.discard()
         return self.outcome
@@ -261,7 +272,7 @@ class _Mirror:
     async def _append(self, segment: Segment, part: Encoded, body: Any, count: int) -> None:
         entry = self.open.get(segment.file.index)
         if entry is None:
-            temporary = await self.context.io(Temporary, self._target(segment))
+            temporary = await _temporary(self._target(segment), self.context)
             entry = self.open[segment.file.index] = _Open(temporary)
         entry.records += count
         entry.arrived += not segment.more
@@ -272,7 +283,7 @@ class _Mirror:
             # The header waits for records: a function shows its columns only where it has rows.
             entry.names = part.names
             if part.head:
-                await self.context.io(_write_all, entry.temporary, _encoded_like([part.head], part))
+                await self._write(entry, [part.head], part)
         elif part.names != entry.names and len(body):
             assert entry.names is not None
             raise OutputError(
@@ -282,25 +293,22 @@ class _Mirror:
                 hint="a function must return the same columns for all rows of a file",
             )
         if len(body):
-            await self.context.io(_write_all, entry.temporary, _encoded_like([body], part))
+            await self._write(entry, [body], part)
         if final:
+            await settled(self.context.io(entry.temporary.commit))
             del self.open[segment.file.index]
-            try:
-                await self.context.io(entry.temporary.commit)
-            except BaseException:
-                entry.temporary.discard()
-                raise
             self.outcome.nbytes += entry.temporary.nbytes
             self.outcome.records += entry.records
             self.outcome.files += 1
+
+    async def _write(self, entry: _Open, pieces: list[Any], part: Encoded) -> None:
+        await settled(self.context.io(_write_all, entry.temporary, _encoded_like(pieces, part)))
 
     def _target(self, segment: Segment) -> str:
         relative = segment.file.relative
         if relative == "-":
             relative = "stdin.csv"
-        if self.style is not None:
-            stem, suffix = os.path.splitext(relative)
-            relative = (stem if suffix.lower() in {*_SUFFIXES, ".txt"} else relative) + f".{self.style}"
+        relative = _restyled(relative, self.style)
         target = os.path.join(self.root, relative)
         if os.path.isabs(relative) or ".." in relative.replace(os.sep, "/").split("/"):
             raise OutputError(f"{display_path(relative)} would leave {display_path(self.root)}", stage="write")
@@ -312,6 +320,14 @@ class _Mirror:
                 hint="read them in two runs, or from a common parent directory",
             )
         return target
+
+
+def _restyled(relative: str, style: str | None) -> str:
+    """The path with the suffix of the format it is written in."""
+    if style is None:
+        return relative
+    stem, suffix = os.path.splitext(relative)
+    return (stem if suffix.lower() in {*_SUFFIXES, ".txt"} else relative) + f".{style}"
 
 
 def _make_directory(path: str) -> None:

@@ -105,6 +105,19 @@ class Finder:
                 return True
         return False
 
+    def examples(self) -> list[str]:
+        """Relative paths of files that could be among the input: one or two for each path."""
+        made = []
+        for spec in self.paths:
+            if _MAGIC.search(spec) and not os.path.lexists(spec):
+                pattern = _split(spec)[1]
+                made += [_example(pattern, ""), _example(pattern, "x/")]
+            elif os.path.isdir(spec):
+                made += [below + _example(name, "") for name in self.include for below in ("", "x/")]
+            else:
+                made.append(os.path.basename(spec))
+        return made
+
     def _expand(self, path: str) -> Iterator[tuple[str, str, int]]:
         if _MAGIC.search(path) and not os.path.lexists(path):
             root, pattern = _split(path)
@@ -170,6 +183,12 @@ class Finder:
             self.skipped.append((full, "a symbolic link to a directory"))
         else:
             self.skipped.append((full, "no regular file"))
+
+
+def _example(pattern: str, between: str) -> str:
+    """A relative path that matches the glob; `**/` becomes `between`."""
+    text = re.sub(r"\*\*/", between, pattern).replace("**", "x").replace("*", "x").replace("?", "x")
+    return re.sub(r"\[(!?)([^\]]+)\]", lambda m: m[2][0] if not m[1] else "x", text)
 
 
 def _split(pattern: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import aiofiles
+from aiofiles.threadpool import wrap
 
 from aiopipe.batch import Header, Segment, duplicates
 from aiopipe.codec import precise
@@ -18,8 +18,9 @@ from aiopipe.codec.chunk import Chunk
 from aiopipe.codec.cut import Cutter, clean_quotes
 from aiopipe.codec.dialect import Dialect, boms
 from aiopipe.codec.index import header_fields
-from aiopipe.errors import InputError, RecordError
+from aiopipe.errors import AiopipeError, InputError, RecordError
 from aiopipe.model import FileRef, Position
+from aiopipe.storage.settle import settled
 
 if TYPE_CHECKING:
     from aiopipe.stage import Context
@@ -72,19 +73,27 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
             weight += size
             if len(group) < GROUP and weight < block:
                 continue
-            for chunk in await context.io(_small_files, group):
+            async for chunk in _together(group, context):
                 yield chunk
             group, weight = [], 0
             continue
         if group:
-            for chunk in await context.io(_small_files, group):
+            async for chunk in _together(group, context):
                 yield chunk
             group, weight = [], 0
         async for chunk in _large_file(item, context, block):
             yield chunk
     if group:
-        for chunk in await context.io(_small_files, group):
+        async for chunk in _together(group, context):
             yield chunk
+
+
+async def _together(group: list[Input], context: Context) -> AsyncIterator[Chunk]:
+    chunks, error = await context.io(_small_files, group)
+    for chunk in chunks:
+        yield chunk
+    if error is not None:
+        raise error
 
 
 def _open(file: FileRef) -> tuple[int, os.stat_result]:
@@ -98,18 +107,23 @@ def _open(file: FileRef) -> tuple[int, os.stat_result]:
 
 
 def _unchanged(file: FileRef, before: os.stat_result, after: os.stat_result, count: int) -> None:
-    same = before.st_mtime_ns == after.st_mtime_ns and before.st_size == after.st_size == count
-    if not same:
-        raise InputError(
-            f"changed while it was read ({before.st_size} bytes, then {max(after.st_size, count)})",
-            position=Position(file.path),
-            stage="read",
-            hint="run again when nobody writes to it",
-        )
+    if before.st_size != after.st_size or before.st_size != count:
+        then = after.st_size if after.st_size != before.st_size else count
+        what = f"changed while it was read ({before.st_size} bytes, then {then})"
+    elif before.st_mtime_ns != after.st_mtime_ns:
+        what = "was written to while it was read"
+    elif after.st_nlink < before.st_nlink:
+        what = "was replaced or removed while it was read"
+    else:
+        return
+    raise InputError(what, position=Position(file.path), stage="read", hint="run again when nobody writes to it")
 
 
-def _small_files(group: list[Input]) -> list[Chunk]:
-    """Read whole small files, and put those with the same header into one chunk; the order stays."""
+def _small_files(group: list[Input]) -> tuple[list[Chunk], AiopipeError | None]:
+    """Read whole small files, and put those with the same header into one chunk; the order stays.
+
+    An error stands behind the chunks of the files before it: what they hold comes first.
+    """
     chunks: list[Chunk] = []
     run: list[_Small] = []
     header: Header | None = None
@@ -125,28 +139,19 @@ def _small_files(group: list[Input]) -> list[Chunk]:
     for item in group:
         file = item.file
         try:
-            fd, before = _open(file)
-            try:
-                data = os.read(fd, before.st_size + 1)
-                while len(data) < before.st_size:
-                    more = os.read(fd, before.st_size + 1 - len(data))
-                    if not more:
-                        break
-                    data += more
-                _unchanged(file, before, os.fstat(fd), len(data))
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise trouble(file, error) from None
-        if prefix and data.startswith(prefix) and item.dialect == dialect:
-            start = len(prefix)  # the header of the file before: nothing to find out
-        else:
-            try:
+            data = _whole(file)
+            if not prefix or not data.startswith(prefix) or item.dialect != dialect:
                 mine, start, head_lines = read_header(data, item.dialect, header)
-            except RecordError as error:
-                raise _at(error, file) from None
-            # A CR at its end could be half of a CRLF elsewhere: such a header is looked at each time.
-            prefix = data[:start] if mine.newline[-1:] == b"\n" else b""
+                # A CR at its end could be half of a CRLF elsewhere: such a header is looked at each time.
+                prefix = data[:start] if mine.present and mine.newline[-1:] == b"\n" else b""
+            else:
+                start = len(prefix)  # the header of the file before: nothing to find out
+        except RecordError as error:
+            close()
+            return chunks, _at(error, file)
+        except InputError as error:
+            close()
+            return chunks, error
         body = data[start:]
         # A file whose quotes are odd could pull its neighbours' records into a field: it travels alone.
         quote = item.dialect.quote.encode()
@@ -159,7 +164,26 @@ def _small_files(group: list[Input]) -> list[Chunk]:
         else:
             chunks.append(Chunk(body, mine, item.dialect, (Segment(file, 0, True, 0, start, head_lines=head_lines),)))
     close()
-    return chunks
+    return chunks, None
+
+
+def _whole(file: FileRef) -> bytes:
+    """The bytes of a small file; InputError where it cannot be read, or changes meanwhile."""
+    try:
+        fd, before = _open(file)
+        try:
+            data = os.read(fd, before.st_size + 1)
+            while len(data) < before.st_size:
+                more = os.read(fd, before.st_size + 1 - len(data))
+                if not more:
+                    break
+                data += more
+            _unchanged(file, before, os.fstat(fd), len(data))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise trouble(file, error) from None
+    return data
 
 
 _Small = tuple[FileRef, int, int, bytes]  # file, where its records start, lines before them, its records
@@ -220,7 +244,8 @@ def _names(fields: list[bytes], dialect: Dialect, data: bytes, record: precise.R
         )
     if b"\0" in data[record.start : record.stop]:
         raise RecordError(
-            "a NUL byte in the header", hint="the file may be UTF-16 (say --encoding utf-16) or no text at all"
+            "a NUL byte in the header",
+            hint="the file may be UTF-16 (say --encoding utf-16) or no text at all",
         )
     try:
         names = header_fields(fields, dialect)
@@ -251,10 +276,9 @@ def _numbered(names: list[str]) -> list[str]:
     return out
 
 
-def _at(error: RecordError, file: FileRef, line: int | None = 1) -> RecordError:
-    return RecordError(
-        error.message, position=error.position or Position(file.path, line), stage="read", hint=error.hint
-    )
+def _at(error: RecordError, file: FileRef) -> RecordError:
+    position = error.position or Position(file.path, 1)
+    return RecordError(error.message, position=position, stage="read", hint=error.hint)
 
 
 async def _blocks(item: Input, context: Context, block: int) -> AsyncIterator[bytes]:
@@ -267,14 +291,15 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncIterator[by
             yield data
         return
     try:
-        fd, before = await context.io(_open, file)
+        fd, before = await settled(context.io(_open, file), lambda opened: os.close(opened[0]))
     except OSError as error:
         raise trouble(file, error) from None
     count = 0
-    async with aiofiles.open(fd, "rb", buffering=0, executor=getattr(context, "files", None)) as handle:
+    with open(fd, "rb", buffering=0) as raw:  # noqa: ASYNC230 - it is open already: this only wraps it
+        handle = wrap(raw, executor=getattr(context, "files", None))
         while True:
             try:
-                data = await handle.read(block)
+                data = await settled(handle.read(block))
             except OSError as error:
                 raise trouble(file, error) from None
             if not data:
@@ -339,8 +364,17 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncIterato
             byte = byte + len(chunk) if byte >= 0 else -1
         if held is not None:
             yield held
-    except RecordError as error:
-        raise _at(error, file, None if header is not None else 1) from None
+    except (RecordError, InputError) as error:
+        if held is not None:
+            yield held  # what stands before the fault comes first
+        if not isinstance(error, RecordError):
+            raise
+        if header is None or error.position is not None:
+            raise _at(error, file) from None
+        error.position = Position(file.path, 1, 1, byte if byte >= 0 else None)
+        problem = _at(error, file)
+        problem.chunk = (file.index, part, head_lines)
+        raise problem from None
     finally:
         await source.aclose()  # type: ignore[attr-defined]
 

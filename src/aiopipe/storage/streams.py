@@ -2,67 +2,70 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import select
 import stat
 import sys
-import threading
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
+
+from aiopipe.errors import InputError
+from aiopipe.model import Position
+from aiopipe.storage.settle import settled
 
 if TYPE_CHECKING:
     from aiopipe.stage import Context
 
 __all__ = ["stream_blocks"]
 
-_TURN = 0.1  # seconds: how soon a waiting read notices that the run is over
+_TURN = 0.1  # seconds: how soon a read that waits notices that the run is over
 
 
 async def stream_blocks(path: str, context: Context, block: int) -> AsyncIterator[bytes]:
     """The bytes of a stream ("-" is standard input) in blocks of up to `block`, as they come.
 
     The read runs in the pool for files and waits in turns, so that a cancelled run never hangs on a writer
-    that says nothing.
+    that says nothing. InputError where the stream cannot be opened or read.
     """
-    over = threading.Event()
-    if path == "-":
-        fd = sys.stdin.fileno()
-    else:
-        fd = await context.io(_open_stream, path, over)
     try:
-        while not context.stopping:
-            data = await _read(context, fd, block, over)
-            if data is None:
-                continue
-            if not data:
-                return
-            yield data
-    finally:
-        over.set()
-        if path != "-" and fd >= 0:
-            with contextlib.suppress(OSError):
+        if path == "-":
+            fd = sys.stdin.fileno()
+        else:
+            fd = await settled(context.io(_open_stream, path), os.close)
+        try:
+            async for data in _blocks(fd, context, block):
+                yield data
+        finally:
+            if path != "-":
                 os.close(fd)
+    except OSError as error:
+        raise InputError(
+            error.strerror or str(error),
+            position=Position(path),
+            stage="read",
+            hint="check what it is connected to",
+        ) from None
 
 
-async def _read(context: Context, fd: int, block: int, over: threading.Event) -> bytes | None:
-    try:
-        return await context.io(_read_some, fd, block, over, context)
-    except asyncio.CancelledError:
-        over.set()
-        raise
+async def _blocks(fd: int, context: Context, block: int) -> AsyncIterator[bytes]:
+    while not context.stopping:
+        data = await settled(context.io(_read_some, fd, block))
+        if data is None:
+            continue
+        if not data:
+            return
+        yield data
 
 
-def _open_stream(path: str, over: threading.Event) -> int:
+def _open_stream(path: str) -> int:
     # Opening a FIFO for reading waits for its writer: without O_NONBLOCK nothing could end that.
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     os.set_blocking(fd, True)
     return fd
 
 
-def _read_some(fd: int, block: int, over: threading.Event, context: Context) -> bytes | None:
-    """Up to `block` bytes, collected while they are there; b"" at the end, None when told to stop."""
+def _read_some(fd: int, block: int) -> bytes | None:
+    """Up to `block` bytes, collected while they are there; b"" at the end, None when a turn brought nothing."""
     waits = _can_wait(fd)
     pieces: list[bytes] = []
     size = 0
@@ -70,9 +73,7 @@ def _read_some(fd: int, block: int, over: threading.Event, context: Context) -> 
         if waits and not _ready(fd, 0 if pieces else _TURN):
             if pieces:
                 break
-            if over.is_set() or context.stopping:
-                return None
-            continue
+            return None
         data = os.read(fd, block - size)
         if not data:
             break
