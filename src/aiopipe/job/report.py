@@ -1,4 +1,4 @@
-"""What a run did, in numbers that add up: read = written + filtered + rejected."""
+"""What a run did, in numbers that add up: read + added = written + filtered + rejected."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class ChannelReport:
 class Report:
     """The outcome of a run.
 
-    read, written, filtered, rejected: records. files: inputs read to their end; outputs: files made visible.
+    read, written, filtered, rejected: records (or items). added: those a generator gave beyond what it took.
+    files: inputs read to their end; outputs: files made visible.
     bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop before its input
     ended. skipped: paths passed over with the reason. items: what `collect` kept.
     """
@@ -47,6 +48,7 @@ class Report:
     written: int = 0
     filtered: int = 0
     rejected: int = 0
+    added: int = 0
     files: int = 0
     outputs: int = 0
     bytes_read: int = 0
@@ -60,10 +62,10 @@ class Report:
 
     @property
     def balanced(self) -> bool:
-        """True when read = written + filtered + rejected, and each stage's output is the next one's input."""
+        """True when read + added = written + filtered + rejected, and each stage's output is the next one's input."""
         chain = [s for s in self.stages if s.taken or s.given or s.rejected]
         joined = all(a.given == b.taken for a, b in zip(chain[:-1], chain[1:], strict=True))
-        return joined and self.read == self.written + self.filtered + self.rejected
+        return joined and self.read + self.added == self.written + self.filtered + self.rejected
 
     @property
     def slowest(self) -> StageReport | None:
@@ -83,8 +85,9 @@ class Report:
 
     def __str__(self) -> str:
         files = f"{self.files:,} file{'s' if self.files != 1 else ''}"
+        added = f" + {self.added:,} added" if self.added else ""
         line = (
-            f"{files}: {self.read:,} records read = {self.written:,} written + {self.filtered:,} filtered"
+            f"{files}: {self.read:,} records read{added} = {self.written:,} written + {self.filtered:,} filtered"
             f" + {self.rejected:,} rejected"
         )
         speed = f"{self.bytes_read / 1e6:,.1f} MB in {self.seconds:.2f} s ({self.rate / 1e6:,.0f} MB/s)"
