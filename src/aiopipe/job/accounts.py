@@ -46,6 +46,7 @@ class Accounts:
         steps = [s for s in plan.steps if s.shape != "sink"]
         self._stages = {s.name: StageReport(labels.get(s.shape, s.label)) for s in steps}
         self.report.stages = list(self._stages.values())
+        self._entry = plan.steps[1].name  # what reaches it was read: records by the parser, items by any stage
         self._rejects = rejects
         self._limit = limit
         self._progress = progress
@@ -67,7 +68,7 @@ class Accounts:
             stage.rejected += tally.rejected
             stage.seconds += tally.seconds
             self.report.rejected += tally.rejected
-            if tally.name == "decode":
+            if tally.name == self._entry:
                 self.report.read += tally.taken
         parcel = envelope.parcel
         if any(t.name == "decode" for t in envelope.tallies):

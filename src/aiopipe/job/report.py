@@ -1,4 +1,4 @@
-"""What a run did, in numbers that add up: read = written + filtered + rejected (+ unfinished, if stopped)."""
+"""What a run did, in numbers that add up: read + added = written + filtered + rejected (+ unfinished)."""
 
 from __future__ import annotations
 
@@ -38,16 +38,17 @@ class ChannelReport:
 class Report:
     """The outcome of a run.
 
-    read, written, filtered, rejected: records. unfinished: records of files that a run asked to stop left out.
-    files: inputs read to their end; outputs: files made visible. bytes_read, bytes_written, seconds: as they
-    say. interrupted: the run was asked to stop before its input ended. skipped: paths passed over with the
-    reason. items: what `collect` kept.
+    read, written, filtered, rejected: records (or items). added: those a generator gave beyond what it took.
+    unfinished: records of files that a run asked to stop left out. files: inputs read to their end; outputs:
+    files made visible. bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop
+    before its input ended. skipped: paths passed over with the reason. items: what `collect` kept.
     """
 
     read: int = 0
     written: int = 0
     filtered: int = 0
     rejected: int = 0
+    added: int = 0
     unfinished: int = 0
     files: int = 0
     outputs: int = 0
@@ -62,10 +63,11 @@ class Report:
 
     @property
     def balanced(self) -> bool:
-        """True when every record read is accounted for, and each stage's output is the next one's input."""
+        """True when every record is accounted for, and each stage's output is the next one's input."""
         chain = [s for s in self.stages if s.taken or s.given or s.rejected]
         joined = all(a.given == b.taken for a, b in zip(chain[:-1], chain[1:], strict=True))
-        return joined and self.read == self.written + self.filtered + self.rejected + self.unfinished
+        gone = self.written + self.filtered + self.rejected + self.unfinished
+        return joined and self.read + self.added == gone
 
     @property
     def slowest(self) -> StageReport | None:
@@ -85,8 +87,9 @@ class Report:
 
     def __str__(self) -> str:
         files = f"{self.files:,} file{'s' if self.files != 1 else ''}"
+        added = f" + {self.added:,} added" if self.added else ""
         line = (
-            f"{files}: {self.read:,} records read = {self.written:,} written + {self.filtered:,} filtered"
+            f"{files}: {self.read:,} records read{added} = {self.written:,} written + {self.filtered:,} filtered"
             f" + {self.rejected:,} rejected" + (f" + {self.unfinished:,} unfinished" if self.unfinished else "")
         )
         speed = f"{self.bytes_read / 1e6:,.1f} MB in {self.seconds:.2f} s ({self.rate / 1e6:,.0f} MB/s)"

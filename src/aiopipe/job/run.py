@@ -120,7 +120,9 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
     report.outputs = outcome.files
     report.bytes_written = outcome.nbytes
     report.items = outcome.items
-    report.filtered = sum(s.taken - s.given - s.rejected for s in report.stages)
+    missing = [s.taken - s.given - s.rejected for s in report.stages]
+    report.filtered = sum(n for n in missing if n > 0)
+    report.added = -sum(n for n in missing if n < 0)
     report.bytes_read = next(iter(trace.channels.values())).nbytes if trace.channels else 0
     report.files = found.files
     report.skipped = found.skipped
