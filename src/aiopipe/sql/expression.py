@@ -102,7 +102,9 @@ class Expression:
 
         try:
             table = session().run(select, batch)
-        except (*evaluation_errors(), duckdb.BinderException):
+        except duckdb.BinderException:
+            raise
+        except evaluation_errors():
             raise
         except duckdb.Error as error:
             forget()

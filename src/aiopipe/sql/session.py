@@ -11,12 +11,9 @@ import json
 import threading
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    import duckdb
 
 __all__ = ["Session", "describe_error", "evaluation_errors", "session"]
 
@@ -154,7 +151,7 @@ def _close_all() -> None:
         one.close()
 
 
-def evaluation_errors() -> tuple[type[duckdb.Error], ...]:
+def evaluation_errors() -> tuple[type[Exception], ...]:
     """What DuckDB raises when a value is at fault: a bad cast, an overflow, a wrong argument."""
     import duckdb
 

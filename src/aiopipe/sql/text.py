@@ -14,6 +14,7 @@ __all__ = ["as_text"]
 
 # Between these Arrow and DuckDB write a number alike, but for the ".0" of a whole one.
 _SMALL, _LARGE = 1e-4, 1e15
+FEW = 8  # up to one value in so many is cheaper written anew than the whole column joined
 
 
 def as_text(values: Any) -> Any:
@@ -33,10 +34,12 @@ def _doubles(values: Any) -> Any:
     plain = ((size >= _SMALL) & (size < _LARGE)) | (size == 0)
     with np.errstate(invalid="ignore"):
         whole = plain & (np.floor(numbers) == numbers)
-    if whole.any():
+    odd = ~plain & values.is_valid().to_numpy(zero_copy_only=False)
+    if np.count_nonzero(whole) < len(whole) / FEW:
+        odd |= whole
+    else:
         longer = pc.binary_join_element_wise(text, _string(".0"), _string(""))
         text = longer if whole.all() else pc.if_else(mask(whole), longer, text)
-    odd = ~plain & values.is_valid().to_numpy(zero_copy_only=False)
     return _patch(text, numbers, odd) if odd.any() else text
 
 
