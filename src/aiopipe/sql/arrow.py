@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["indices", "joined", "mask"]
+__all__ = ["indices", "joined", "mask", "strings"]
 
 
 def mask(bits: Any) -> Any:
@@ -19,6 +19,15 @@ def indices(places: Any) -> Any:
     """Whole numbers from numpy as an Arrow array; a negative one is NULL, and takes NULL."""
     places = np.ascontiguousarray(places, np.int64)
     return pa.Array.from_buffers(pa.int64(), len(places), [_bitmap(places >= 0), pa.py_buffer(places)])
+
+
+def strings(values: list[str]) -> Any:
+    """Python strings as an Arrow array."""
+    encoded = [value.encode() for value in values]
+    offsets: Any = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(value) for value in encoded], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
 
 
 def joined(array: Any) -> Any:
