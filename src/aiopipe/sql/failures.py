@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aiopipe.arrays import Ints
-from aiopipe.sql.arrow import indices, mask
+from aiopipe.sql.arrow import indices, mask, valid
 from aiopipe.sql.session import describe_error, evaluation_errors
 
 __all__ = ["isolate"]
@@ -48,20 +48,16 @@ def _pieces(run: Run, select: str, batch: pa.RecordBatch) -> Iterator[Piece]:
     rows = np.arange(batch.num_rows)
     try:
         values = run(f"TRY({select})", batch)
-        absent = ~_valid(run(f"TRY(({select}) IS NULL)", batch))
+        absent = ~valid(run(f"TRY(({select}) IS NULL)", batch))
     except duckdb.BinderException:  # TRY does not take error() and other volatile functions
         yield from _halves(run, select, batch, rows)
         return
-    null = ~_valid(values)
+    null = ~valid(values)
     yield rows[~null], values.filter(mask(~null)), None
     # Asked again without TRY: no failure may pass for a NULL, whatever an optimizer makes of IS NULL.
     yield from _halves(run, select, batch, rows[null & ~absent])
     for alike in _alike(batch, rows[null & absent]):
         yield from _one(run, select, batch, alike)
-
-
-def _valid(values: Any) -> Any:
-    return values.is_valid().to_numpy(zero_copy_only=False)
 
 
 def _halves(run: Run, select: str, batch: pa.RecordBatch, rows: Ints) -> Iterator[Piece]:

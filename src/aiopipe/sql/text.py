@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.sql.arrow import mask, strings
+from aiopipe.sql.arrow import doubles, mask, string, strings, valid
 
 __all__ = ["WRITTEN", "as_text"]
 
@@ -34,16 +34,16 @@ def as_text(values: Any) -> Any:
 
 def _doubles(values: Any) -> Any:
     text = pc.cast(values, pa.string())
-    numbers = values.to_numpy(zero_copy_only=False)  # NULL is NaN here
+    numbers = doubles(values)  # NULL is NaN here
     size = np.abs(numbers)
     plain = ((size >= _SMALL) & (size < _LARGE)) | (size == 0)
     with np.errstate(invalid="ignore"):  # a signalling NaN
         whole = plain & (np.floor(numbers) == numbers)
-    odd = ~plain & values.is_valid().to_numpy(zero_copy_only=False)
+    odd = ~plain & valid(values)
     if np.count_nonzero(whole) < len(whole) / _FEW:
         odd |= whole
     else:
-        longer = pc.binary_join_element_wise(text, _string(".0"), _string(""))
+        longer = pc.binary_join_element_wise(text, string(".0"), string(""))
         text = longer if whole.all() else pc.if_else(mask(whole), longer, text)
     return _patch(text, numbers, odd) if odd.any() else text
 
@@ -57,7 +57,3 @@ def _patch(text: Any, numbers: Any, odd: Any) -> Any:
 def _repr(number: np.float64) -> str:
     text = repr(float(number))
     return "-nan" if text == "nan" and np.signbit(number) else text
-
-
-def _string(value: str) -> Any:
-    return pa.scalar(value, pa.string())
