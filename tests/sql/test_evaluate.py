@@ -49,7 +49,7 @@ def test_a_column_comes_back_as_it_is_by_either_path(name: str):
         ("1", "INTEGER", [1, 1, 1]),
         ("'x'", "VARCHAR", ["x", "x", "x"]),
         ("true", "BOOLEAN", [True, True, True]),
-        ("NULL", "NULL", [None, None, None]),
+        ("NULL::DATE", "DATE", [None, None, None]),
         ("n * 0.9", "DECIMAL(21,1)", [Decimal("0.9"), None, Decimal("2.7")]),
         ("x * 0.9", "DOUBLE", [0.45, 9e19, None]),
         ("upper(s)", "VARCHAR", ["A", "É", None]),
@@ -86,7 +86,19 @@ def test_slices_and_chunks_are_taken():
     for text in ("n + 1", "abs(n) + 1"):
         assert compile_expression(text, TYPES).evaluate({"n": values}, 3).values.to_pylist() == [2, None, 4]
     chunked = pa.chunked_array([[1], [None, 3]], pa.int64())
-    assert compile_expression("abs(n)", TYPES).evaluate({"n": chunked}, 3).values.to_pylist() == [1, None, 3]
+    for text in ("n", "abs(n)"):
+        found = compile_expression(text, TYPES).evaluate({"n": chunked}, 3).values
+        assert isinstance(found, pa.Array)
+        assert found.to_pylist() == [1, None, 3]
+
+
+def test_a_batch_is_let_go_once_it_is_evaluated():
+    expression = compile_expression("upper(s)", TYPES)
+    small = {"s": pa.array(["a"])}
+    expression.evaluate(small, 1)
+    before = pa.total_allocated_bytes()
+    expression.evaluate({"s": pa.array(["x" * 1_000_000])}, 1)  # nobody else holds it
+    assert pa.total_allocated_bytes() - before < 100_000
 
 
 def test_a_mask_is_null_where_sql_does_not_know():

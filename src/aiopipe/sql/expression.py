@@ -87,7 +87,7 @@ class Expression:
         if self._direct is None:
             return None
         values = self._direct.run(columns)
-        return values if values is None else _of_length(values, length, self.text)
+        return None if values is None else _of_length(joined(values), length, self.text)
 
     def _by_duckdb(self, select: str, columns: Mapping[str, Any], length: int) -> Evaluated:
         batch = self._batch(columns, length)

@@ -40,6 +40,10 @@ class _Feed:
 
     def __init__(self, batch: Any) -> None:
         self.batch = batch
+        # Between runs no batch is kept alive: a slice of one would keep all its buffers.
+        self.empty = pa.RecordBatch.from_arrays(
+            [pa.nulls(0, f.type) for f in batch.schema], schema=batch.schema
+        )
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return self.batch.__arrow_c_stream__(requested_schema)
@@ -95,7 +99,7 @@ class Session:
         try:
             return relation.to_arrow_table()
         finally:
-            feed.batch = batch.slice(0, 0)
+            feed.batch = feed.empty
 
     def _plan(self, select: str, batch: pa.RecordBatch) -> tuple[str, _Feed, Any]:
         self._count += 1

@@ -95,6 +95,8 @@ def _literal_14(value: Node) -> tuple[str, str] | None:
         return "INTEGER", str(value["value"])
     if kind == "VARCHAR":
         return "STRING", value.get("value", "")
+    if kind == "DOUBLE":
+        return "NUMERIC", repr(float(value["value"]))
     if kind == "DECIMAL" and isinstance(value["value"], int):
         return "NUMERIC", _decimal_text(value["value"], value["type"]["type_info"]["scale"])
     return None
