@@ -76,6 +76,14 @@ def test_a_batch_in_which_every_record_fails_gives_only_failures():
         assert found.values.null_count == len(found.values) == 300
 
 
+def test_thousands_of_different_bad_values_are_named_in_good_time():
+    words = pa.array([f"w{i}" for i in range(11_000)])
+    found = compile_expression("CAST(s AS BIGINT)", TYPES).evaluate({"s": words}, 11_000)
+    assert len(found.failed) == 11_000
+    assert all(f"'w{i}'" in message for i, message in found.failed.items())
+    assert found.failed[10_999] == "fails on s = 'w10999'"
+
+
 def test_masks_and_text_fail_alike():
     words = {"s": pa.array(["5", "x", None, "1"])}
     mask = compile_expression("CAST(s AS BIGINT) > 2", TYPES).mask(words, 4)
