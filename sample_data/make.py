@@ -110,9 +110,7 @@ def with_column(names: Record, records: list[Record], name: str, values: tuple[s
     return [[*names, name], *([*r, v] for r, v in zip(records, values, strict=True))]
 
 
-def text(
-    records: list[Record], end: str = "\n", *, delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL
-) -> str:
+def text(records: list[Record], end: str = "\n", *, delimiter: str = ",", quoting: int = csv.QUOTE_MINIMAL) -> str:
     """Records as CSV."""
     out = io.StringIO()
     csv.writer(out, lineterminator=end, delimiter=delimiter, quoting=quoting).writerows(records)  # type: ignore[arg-type]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import reduce
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from aiopipe.sql.arrow import double, null, string
 from aiopipe.sql.binding import Column
 from aiopipe.sql.literals import constant
 from aiopipe.sql.tree import Node, arguments, name
@@ -29,7 +31,7 @@ class _Left(Exception):  # noqa: N818 - no error: a turn in the road
 
 
 class _Value(NamedTuple):
-    """A planned sub-expression. fixed: its scalar when it is a literal."""
+    """A planned sub-expression. fixed: its scalar when it is a literal (a Decimal for DECIMAL)."""
 
     type: str
     run: Callable[[Env], Any]
@@ -84,6 +86,7 @@ _COMPARE = {
 _ARITHMETIC = {"+": pc.add_checked, "-": pc.subtract_checked, "*": pc.multiply_checked, "/": pc.divide}
 _COMPARABLE = {"BIGINT", "DOUBLE", "VARCHAR", "BOOLEAN", "DATE", "TIMESTAMP", "TIMESTAMPTZ"}
 _NUMBERS = {"BIGINT", "DOUBLE"}
+_EMPTY, _UNKNOWN = string(""), null(pa.bool_())
 
 
 class _Planner:
@@ -176,7 +179,7 @@ def _apply(kind: str, kernel: Callable[..., Any], *parts: _Value) -> _Value:
 
 
 def _concat(left: Any, right: Any) -> Any:
-    return pc.binary_join_element_wise(left, right, pa.scalar("", pa.string()))
+    return pc.binary_join_element_wise(left, right, _EMPTY)
 
 
 def _logic(kernel: Callable[..., Any], parts: list[_Value]) -> _Value:
@@ -204,7 +207,7 @@ def _member(value: _Value, items: list[_Value]) -> _Value:
     def find(env: Env) -> Any:
         values = run(env)
         found = pc.is_in(values, value_set=members)
-        return pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.bool_())) if values.null_count else found
+        return pc.if_else(pc.is_valid(values), found, _UNKNOWN) if values.null_count else found
 
     return _Value("BOOLEAN", find)
 
@@ -241,10 +244,10 @@ def _double(value: _Value) -> _Value:
     if value.type == "DOUBLE":
         return value
     if value.fixed is not None:
-        exact = value.fixed.as_py()
+        exact = value.fixed if isinstance(value.fixed, Decimal) else value.fixed.as_py()
         if value.type not in ("BIGINT", "DECIMAL") or abs(exact) > 2**53:
             raise _Left
-        scalar = pa.scalar(float(exact), pa.float64())
+        scalar = double(float(exact))
         return _Value("DOUBLE", lambda env: scalar, scalar)
     if value.type != "BIGINT":
         raise _Left

@@ -18,7 +18,7 @@ from aiopipe.sql.caret import expression_error
 from aiopipe.sql.failures import isolate
 from aiopipe.sql.session import evaluation_errors, forget, session
 from aiopipe.sql.syntax import Parsed, parse
-from aiopipe.sql.text import as_text
+from aiopipe.sql.text import WRITTEN, as_text
 
 __all__ = ["Evaluated", "Expression", "compile_expression", "compile_predicate"]
 
@@ -63,11 +63,15 @@ class Expression:
 
     def text_values(self, columns: Mapping[str, Any], length: int) -> Evaluated:
         """The values as text, as DuckDB's CAST(... AS VARCHAR) writes them; NULL stays NULL."""
-        values = self._directly(columns, length)
-        text = None if values is None else as_text(values)
-        if text is not None:
-            return Evaluated(text)
+        if self.type in WRITTEN:
+            found = self.evaluate(columns, length)
+            return Evaluated(as_text(found.values), found.failed)
         return self._by_duckdb(f"CAST(({self.text}\n) AS VARCHAR)", columns, length)
+
+    @property
+    def direct(self) -> bool:
+        """True when Arrow computes it, but for batches whose values are DuckDB's business."""
+        return self._direct is not None
 
     def require_boolean(self) -> None:
         """ExpressionError unless the result is true or false."""
@@ -81,7 +85,7 @@ class Expression:
         if self._direct is None:
             return None
         values = self._direct.run(columns)
-        return values if values is None else _of_length(values, length, self.text)
+        return None if values is None else _of_length(joined(values), length, self.text)
 
     def _by_duckdb(self, select: str, columns: Mapping[str, Any], length: int) -> Evaluated:
         batch = self._batch(columns, length)
@@ -100,7 +104,9 @@ class Expression:
 
         try:
             table = session().run(select, batch)
-        except (duckdb.BinderException, *evaluation_errors()):  # type: ignore[misc]
+        except duckdb.BinderException:
+            raise
+        except evaluation_errors():
             raise
         except duckdb.Error as error:
             forget()

@@ -1,7 +1,7 @@
 """Which records an expression fails on: DuckDB gives up a whole batch for one bad value.
 
 TRY(...) gives NULL where the expression fails, so two more columns tell the failed records from those whose
-value is NULL. What is left is asked record by record, once per distinct input, for DuckDB's message.
+value is NULL. Then DuckDB is asked for its message, once per distinct input.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aiopipe.arrays import Ints
-from aiopipe.sql.arrow import indices, mask
+from aiopipe.sql.arrow import indices, mask, valid
 from aiopipe.sql.session import describe_error, evaluation_errors
 
 __all__ = ["isolate"]
+
+ASKED = 100  # inputs whose message is asked for, 1 ms each; an expression that never works has thousands
 
 Run = Callable[[str, pa.RecordBatch], Any]
 """Evaluates SELECT {select} over a batch."""
@@ -48,20 +50,19 @@ def _pieces(run: Run, select: str, batch: pa.RecordBatch) -> Iterator[Piece]:
     rows = np.arange(batch.num_rows)
     try:
         values = run(f"TRY({select})", batch)
-        absent = ~_valid(run(f"TRY(({select}) IS NULL)", batch))
+        absent = ~valid(run(f"TRY(({select}) IS NULL)", batch))
     except duckdb.BinderException:  # TRY does not take error() and other volatile functions
         yield from _halves(run, select, batch, rows)
         return
-    null = ~_valid(values)
+    null = ~valid(values)
     yield rows[~null], values.filter(mask(~null)), None
     # Asked again without TRY: no failure may pass for a NULL, whatever an optimizer makes of IS NULL.
     yield from _halves(run, select, batch, rows[null & ~absent])
-    for alike in _alike(batch, rows[null & absent]):
-        yield from _one(run, select, batch, alike)
-
-
-def _valid(values: Any) -> Any:
-    return values.is_valid().to_numpy(zero_copy_only=False)
+    for asked, alike in enumerate(_alike(batch, rows[null & absent])):
+        if asked < ASKED:
+            yield from _one(run, select, batch, alike)
+        else:
+            yield alike, None, _fails_on(batch, int(alike[0]))
 
 
 def _halves(run: Run, select: str, batch: pa.RecordBatch, rows: Ints) -> Iterator[Piece]:
@@ -87,6 +88,12 @@ def _one(run: Run, select: str, batch: pa.RecordBatch, rows: Ints) -> Iterator[P
         yield rows, None, describe_error(error)[0]
         return
     yield rows, pa.concat_arrays([value] * len(rows)), None
+
+
+def _fails_on(batch: pa.RecordBatch, row: int) -> str:
+    """A message of our own: the input on which the expression fails."""
+    values = (f"{name} = {column[row].as_py()!r}" for name, column in zip(batch.schema.names, batch, strict=True))
+    return f"fails on {', '.join(value if len(value) <= 80 else value[:77] + '...' for value in values)}"
 
 
 def _alike(batch: pa.RecordBatch, rows: Ints) -> Iterator[Ints]:

@@ -11,12 +11,9 @@ import json
 import threading
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    import duckdb
 
 __all__ = ["Session", "describe_error", "evaluation_errors", "session"]
 
@@ -43,6 +40,8 @@ class _Feed:
 
     def __init__(self, batch: Any) -> None:
         self.batch = batch
+        # Between runs no batch is kept alive: a slice of one would keep all its buffers.
+        self.empty = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in batch.schema], schema=batch.schema)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return self.batch.__arrow_c_stream__(requested_schema)
@@ -98,7 +97,7 @@ class Session:
         try:
             return relation.to_arrow_table()
         finally:
-            feed.batch = batch.slice(0, 0)
+            feed.batch = feed.empty
 
     def _plan(self, select: str, batch: pa.RecordBatch) -> tuple[str, _Feed, Any]:
         self._count += 1
@@ -153,7 +152,7 @@ def _close_all() -> None:
         one.close()
 
 
-def evaluation_errors() -> tuple[type[duckdb.Error], ...]:
+def evaluation_errors() -> tuple[type[Exception], ...]:
     """What DuckDB raises when a value is at fault: a bad cast, an overflow, a wrong argument."""
     import duckdb
 

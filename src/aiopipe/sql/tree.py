@@ -76,7 +76,8 @@ def literal(node: Node) -> tuple[str, str] | None:
     if node["class"] != "CONSTANT":
         return None
     if "literal" in node:
-        kind, text = node["literal"]["kind"], node["literal"].get("text")
+        # What is empty is left out of the JSON: '' has no text.
+        kind, text = node["literal"]["kind"], node["literal"].get("text", "")
         return (kind, text) if kind in ("INTEGER", "NUMERIC", "STRING", "BOOLEAN") else None
     return _literal_14(node["value"])
 
@@ -93,7 +94,9 @@ def _literal_14(value: Node) -> tuple[str, str] | None:
     if kind in ("INTEGER", "BIGINT"):
         return "INTEGER", str(value["value"])
     if kind == "VARCHAR":
-        return "STRING", value["value"]
+        return "STRING", value.get("value", "")
+    if kind == "DOUBLE":
+        return "NUMERIC", repr(float(value["value"]))
     if kind == "DECIMAL" and isinstance(value["value"], int):
         return "NUMERIC", _decimal_text(value["value"], value["type"]["type_info"]["scale"])
     return None
