@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCHED := $(VENV)/.benched
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-system lint types bench docs format clean
@@ -30,6 +31,16 @@ lint: $(STAMP)  ## ruff, format check, import layers
 
 types: $(STAMP)  ## mypy --strict over the package and the typing tests
 	$(BIN)/mypy
+
+$(BENCHED): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+bench: $(BENCHED)  ## measure against peers, medians of five; BENCH="--quick --runs 1" for a look
+	$(BIN)/python -m benchmarks.csv_jobs $(BENCH)
+	$(BIN)/python -m benchmarks.memory $(filter --quick,$(BENCH))
+	$(BIN)/python -m benchmarks.loop $(filter --quick,$(BENCH))
+	$(BIN)/python -m benchmarks.startup
 
 format: $(STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
