@@ -79,19 +79,25 @@ class Scope:
 
     types: canonical type of each column, as told or as seen in the sample. doubts: columns that look like
     numbers but for one token, with the token and where it stands. nulls: tokens that mean "no value".
+    complete: no record has columns other than those in types, as far as the sample shows.
     """
 
     types: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     nulls: frozenset[str] = frozenset()
+    complete: bool = False
 
 
 @dataclass(slots=True)
 class Found:
-    """What a source came upon, for the report: files begun, and paths passed over with the reason."""
+    """What a source came upon: files begun and paths passed over with the reason, for the report.
+
+    streams: those that were opened, and read a little, before the run; by path.
+    """
 
     files: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    streams: dict[str, Any] = field(default_factory=dict)
 
 
 class Context(Protocol):

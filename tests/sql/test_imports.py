@@ -53,8 +53,6 @@ C = {"n": pa.nulls(5, pa.int64()),
      "s": pa.concat_arrays([pa.nulls(3, pa.string()), sql_arrow.strings(["q", "3"])]),
      "x": pc.cast(sql_arrow.indices(range(5)), pa.float64())}
 """
-    start = (
-        WORK[: WORK.index("C = {")] + "import pyarrow.compute as pc\nimport aiopipe.sql.arrow as sql_arrow\n"
-    )
+    start = WORK[: WORK.index("C = {")] + "import pyarrow.compute as pc\nimport aiopipe.sql.arrow as sql_arrow\n"
     done = run(start + arrays + EVALUATE, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

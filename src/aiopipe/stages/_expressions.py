@@ -18,7 +18,7 @@ __all__ = ["check", "compiled", "evaluated"]
 def compiled(text: str, scope: Scope) -> Any:
     """The expression over the scope's types; a column without a type is text."""
     types = dict(scope.types)
-    for name in parse(text).columns:
+    for name in () if scope.complete else parse(text).columns:
         if name not in types and not any(name.lower() == t.lower() for t in types):
             types[name] = "VARCHAR"
     return compile_expression(text, types)

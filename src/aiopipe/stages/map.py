@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from aiopipe.errors import UsageError
@@ -175,6 +175,13 @@ class Map(Apply, Flow):
     def gives(self, kind: str) -> str:
         """Records stay records; of files a function may make anything."""
         return "records" if kind == "records" else "items"
+
+    def narrow(self, scope: Scope) -> Scope:
+        """A function may add and remove columns; those it names itself are known."""
+        if not self.columns:
+            return replace(scope, complete=False)
+        types = {name: scope.types.get(name, "VARCHAR") for name in self.columns}
+        return replace(scope, types=types)
 
     def apply(self, batch: Any, scope: Scope) -> Any:
         """A `def` on every row of a batch, in whatever thread or process this is."""

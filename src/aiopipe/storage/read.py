@@ -431,15 +431,21 @@ def sample_values(file: FileRef, dialect: Dialect, records: int) -> dict[str, li
             os.close(fd)
     except OSError as error:
         raise trouble(file, error) from None
-    whole = len(data) == status.st_size
+    return values_of(data, file, dialect, records, whole=len(data) == status.st_size)
+
+
+def values_of(data: bytes, file: FileRef, dialect: Dialect, records: int, *, whole: bool) -> dict[str, list[str]]:
+    """The values of every column in the first records of `data`, the beginning (or the whole) of a file."""
     if dialect.transcoded:
         decoder = codecs.getincrementaldecoder(dialect.encoding)("replace")
         data = decoder.decode(data, whole).encode()
+    if not whole and not _has_record(data, dialect):
+        return {}
     try:
         header, start, _ = read_header(data, dialect)
         body = data[start:]
         if not whole:
-            body = Cutter(dialect).feed(body) or body
+            body = Cutter(dialect).feed(body)
     except RecordError as error:
         raise _at(error, file) from None
     from aiopipe.codec.chunk import decode
