@@ -104,9 +104,14 @@ class Option:
     metavar: str
 
     @property
+    def key(self) -> str:
+        """The key in a pipeline file: the name, without the underscore that keeps it from being a keyword."""
+        return self.name.rstrip("_")
+
+    @property
     def flag(self) -> str:
         """The command-line option: batch_size is --batch-size."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.key.replace("_", "-")
 
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {

@@ -18,6 +18,7 @@ from aiopipe.job.report import ChannelReport, Report, StageReport
 from aiopipe.options import parse_size
 from aiopipe.plan import Plan, make_plan
 from aiopipe.stage import Found, Outcome, Source
+from aiopipe.storage.write import Temporary
 
 if TYPE_CHECKING:
     from aiopipe.stage import Pipeline
@@ -36,6 +37,7 @@ async def run(
     memory: int | str = "128MB",
     progress: Callable[[Report], None] | None = None,
     stop: asyncio.Event | None = None,
+    report: str | None = None,
     debug: bool = False,
     fusing: Callable[[Plan], list[Node]] = fuse,
 ) -> Report:
@@ -53,11 +55,17 @@ async def run(
     if stop is not None:
         pools.stop = stop
     reject_file: RejectsFile | None = None
+    report_file: Temporary | None = None
+    loop = asyncio.get_running_loop()
+    debugging = loop.get_debug()
+    loop.set_debug(debug or debugging)
     try:
         _check_ends(plan, rejects)
         plan = await typed(plan, pools)
         nodes = fusing(plan)
         pools.prepare(nodes)
+        # Both files are begun now: a run of hours must not learn at its end that their directory is read-only.
+        report_file = await pools.io(Temporary, report) if report is not None else None
         reject_file = RejectsFile(rejects, pools.io) if rejects is not None else None
         accounts = Accounts(plan, reject_file, max_rejects, progress)
         try:
@@ -68,17 +76,27 @@ async def run(
                 await _keep(accounts, error)
             raise
         await accounts.finish()
+        made = accounts.report
+        _finish(made, plan, nodes, outcome, trace, pools.found)
+        made.seconds = time.perf_counter() - begun
+        made.interrupted = pools.stopping
+        if report_file is not None:
+            await pools.io(_write_report, report_file, made.to_json())
     finally:
         if reject_file is not None:
             reject_file.discard()
+        if report_file is not None:
+            report_file.discard()
         await pools.aclose()
-    report = accounts.report
-    _finish(report, plan, nodes, outcome, trace, pools.found)
-    report.seconds = time.perf_counter() - begun
-    report.interrupted = pools.stopping
+        loop.set_debug(debugging)
     if progress is not None:
-        progress(report)
-    return report
+        progress(made)
+    return made
+
+
+def _write_report(file: Temporary, text: str) -> None:
+    file.write(f"{text}\n".encode(errors="backslashreplace"))
+    file.commit()
 
 
 async def _keep(accounts: Accounts, error: BaseException) -> None:

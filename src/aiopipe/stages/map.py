@@ -15,7 +15,7 @@ from aiopipe.stages._calls import call_each, call_each_async, item_function
 from aiopipe.stages._generators import streamed
 from aiopipe.stages._rows import rebuilt, rows_of
 
-__all__ = ["Map", "load_function"]
+__all__ = ["Map", "load_function", "load_module"]
 
 
 def load_function(name: str) -> Callable[..., Any]:
@@ -26,7 +26,7 @@ def load_function(name: str) -> Callable[..., Any]:
     module_name, colon, attribute = name.rpartition(":")
     if not colon or not module_name or not attribute:
         raise UsageError(f"{name!r} names no function", stage="map", hint="write module:function or file.py:function")
-    module = _load_module(module_name)
+    module = load_module(module_name, "map")
     found: Any = module
     for part in attribute.split("."):
         found = getattr(found, part, None)
@@ -43,14 +43,18 @@ def load_function(name: str) -> Callable[..., Any]:
     return result
 
 
-def _load_module(name: str) -> Any:
+def load_module(name: str, stage: str) -> Any:
+    """The module `package.module` or `path/to/file.py`; UsageError, said to be `stage`'s, where it cannot be imported.
+
+    An exception of the module itself is not caught: its traceback tells its author most.
+    """
     import sys
     from pathlib import Path
 
     if name.endswith(".py"):
         path = Path(name).resolve()
         if not path.is_file():
-            raise UsageError(f"no file {name}", stage="map", hint="check the path of the function's module")
+            raise UsageError(f"no file {name}", stage=stage, hint="check the path of the module")
         # Under its own name and with its directory on the path, so that a worker process finds it again.
         if str(path.parent) not in sys.path:
             sys.path.insert(0, str(path.parent))
@@ -60,7 +64,7 @@ def _load_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(f"cannot import {name}: {error}", stage="map", hint="check the name and PYTHONPATH") from error
+        raise UsageError(f"cannot import {name}: {error}", stage=stage, hint="check the name and PYTHONPATH") from error
 
 
 @dataclass(frozen=True, repr=False)
