@@ -130,10 +130,12 @@ def option(
     positional: str = "",
     choices: tuple[str, ...] = (),
     metavar: str = "",
+    compare: bool = True,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind and positional: see Option. choices: the allowed texts.
+    help: one sentence. kind and positional: see Option. choices: the allowed texts. compare: whether stages with
+    different values differ.
     """
     metadata = {
         "help": help,
@@ -142,7 +144,7 @@ def option(
         "choices": choices,
         "metavar": metavar,
     }
-    return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "")
+    return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 
 
 def options_of(stage: type) -> list[Option]:

@@ -138,8 +138,18 @@ class Stage:
             value = getattr(self, f.name)
             if declared is None or value == f.default:
                 continue
-            shown.append(repr(value) if declared.get("positional") else f"{f.name}={value!r}")
+            text = _shown(value, declared["kind"])
+            shown.append(text if declared["positional"] else f"{f.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shown(value: Any, kind: str) -> str:
+    """An option's value as a person would write it; still Python that makes the same stage."""
+    if kind == "pairs" and len(dict(value)) == len(value):
+        return repr(dict(value))
+    if kind == "texts" and isinstance(value, tuple):
+        return repr(value[0]) if len(value) == 1 else repr(list(value))
+    return repr(value)
 
 
 @dataclass(frozen=True, repr=False)
@@ -369,13 +379,16 @@ class Pipeline:
         report: Report = async_to_sync(go)()
         return report
 
-    def explain(self) -> str:
-        """The plan as written and as fused, as text; a sample of the input is read for the types."""
+    def explain(self, *, workers: int | None = None, memory: int | str = "128MB") -> str:
+        """The plan as written and as run, as text; a sample of the input is read for the types of columns.
+
+        In a running event loop use `await aiopipe.job.explain.explain(pipeline)`.
+        """
         import asyncio
 
-        from aiopipe.job.run import explain
+        from aiopipe.job.explain import explain
 
-        return asyncio.run(explain(self))
+        return asyncio.run(explain(self, workers=workers, memory=memory))
 
 
 def _refuse(before: tuple[Stage, ...], more: tuple[Stage, ...]) -> None:

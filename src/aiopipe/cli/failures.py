@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import click
 
-from aiopipe.errors import EXIT_FAILED, AiopipeError, FunctionError
+from aiopipe.errors import EXIT_FAILED, AiopipeError
 
 __all__ = ["exit_code_of", "leaves", "show_click", "show_failure"]
 
@@ -58,8 +58,7 @@ def _text(error: BaseException, debug: bool) -> str:
         notes = getattr(error, "__notes__", [])
         traces = [n for n in notes if n.startswith("Traceback ")]
         lines = [f"aiopipe: {error}", *(n for n in notes if n not in traces)]
-        if traces and isinstance(error, FunctionError):
-            lines += [t.rstrip() if debug else users_frames(t) for t in traces]
+        lines += [t.rstrip() if debug else users_frames(t) for t in traces]
         return "\n".join(lines)
     if isinstance(error, MemoryError):
         return "aiopipe: out of memory\n  next: give --memory a smaller size, or fewer --workers"
@@ -69,12 +68,12 @@ def _text(error: BaseException, debug: bool) -> str:
 
 
 def users_frames(trace: str) -> str:
-    """A traceback without the frames of aiopipe itself."""
+    """A traceback without the frames of aiopipe itself and of the import system."""
     kept, ours = [], False
     for line in trace.rstrip().splitlines():
         match = re.match(r'  File "(.*?)", line', line)
         if match:
-            ours = os.path.abspath(match[1]).startswith(_OURS)
+            ours = os.path.abspath(match[1]).startswith(_OURS) or match[1].startswith("<frozen importlib")
         elif not line.startswith("    "):
             ours = False
         if not ours:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aiopipe.engine.runner import Trace, run_nodes
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, UsageError
-from aiopipe.fuse import Node, describe, fuse
+from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
 from aiopipe.job.rejects import RejectsFile
 from aiopipe.job.report import ChannelReport, Report, StageReport
@@ -23,7 +23,7 @@ from aiopipe.storage.write import Temporary
 if TYPE_CHECKING:
     from aiopipe.stage import Pipeline
 
-__all__ = ["explain", "run"]
+__all__ = ["check_ends", "run", "typed"]
 
 _LEAST_MEMORY = 4_000_000
 
@@ -60,7 +60,7 @@ async def run(
     debugging = loop.get_debug()
     loop.set_debug(debug or debugging)
     try:
-        _check_ends(plan, rejects)
+        check_ends(plan, rejects)
         plan = await typed(plan, pools)
         nodes = fusing(plan)
         pools.prepare(nodes)
@@ -116,7 +116,7 @@ async def typed(plan: Plan, pools: Workers) -> Plan:
     return plan.typed(await source.survey(pools))
 
 
-def _check_ends(plan: Plan, rejects: str | None) -> None:
+def check_ends(plan: Plan, rejects: str | None) -> None:
     """Refuse a sink (or a rejects file) that would write into the source's own input."""
     source, sink = plan.steps[0].stage, plan.steps[-1].stage
     check = getattr(sink, "check", None)
@@ -156,34 +156,3 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
         if node.shape != "hop":
             entry = sink if node.shape == "sink" else by_name[node.steps[0].name]
             entry.seconds += trace.busy.get(f"{node.shape} {node.name}", 0.0)
-
-
-async def explain(pipeline: Pipeline) -> str:
-    """The plan as written and as fused, with types, placements and buffers; a sample is read for the types."""
-    plan = make_plan(pipeline.stages)
-    pools = Workers(None)
-    try:
-        _check_ends(plan, None)
-        plan = await typed(plan, pools)
-    finally:
-        await pools.aclose()
-    lines = ["as written"]
-    for step in plan.steps:
-        if step.shape in ("decode", "encode"):
-            continue
-        lines.append(f"  {step.name:<14} {step.stage!r}")
-        shown = {
-            c: step.scope.types[c]
-            for c in getattr(step.stage, "named", lambda s: ())(step.scope)
-            if c in step.scope.types
-        }
-        if shown:
-            lines.append("  " + " " * 15 + "types: " + ", ".join(f"{c} {t}" for c, t in shown.items()))
-    nodes = fuse(plan)
-    lines += ["", f"as run ({pools.workers} workers)"]
-    for i, line in enumerate(describe(nodes)):
-        lines.append("  " + line)
-        if i + 1 < len(nodes):
-            depth = 2 if nodes[i].shape == "source" else max(2, pools.workers)
-            lines.append(f"    | up to {depth} parcels, {pools.memory // 8 / 1e6:g} MB")
-    return "\n".join(lines)

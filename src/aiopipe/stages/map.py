@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -11,11 +12,11 @@ from typing import Any, ClassVar
 from aiopipe.errors import UsageError
 from aiopipe.options import option
 from aiopipe.stage import Apply, Context, Flow, Items, Scope
-from aiopipe.stages._calls import call_each, call_each_async, item_function
+from aiopipe.stages._calls import call_each, call_each_async, fault_of, item_function
 from aiopipe.stages._generators import streamed
 from aiopipe.stages._rows import rebuilt, rows_of
 
-__all__ = ["Map", "load_function", "load_module"]
+__all__ = ["Map", "function_name", "load_function", "load_module"]
 
 
 def load_function(name: str) -> Callable[..., Any]:
@@ -43,12 +44,28 @@ def load_function(name: str) -> Callable[..., Any]:
     return result
 
 
+def function_name(function: Any) -> str:
+    """What `load_function` finds the function by; UsageError for one that no module holds under its name."""
+    if isinstance(function, str):
+        return function
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    found: Any = sys.modules.get(module or "")
+    for part in (name or "").split("."):
+        found = getattr(found, part, None)
+    if found is not function or module == "__main__":
+        raise UsageError(
+            f"{function!r} has no name that another program could import it by",
+            stage="map",
+            hint="define it at the top of a module",
+        )
+    return f"{module}:{name}"
+
+
 def load_module(name: str, stage: str) -> Any:
     """The module `package.module` or `path/to/file.py`; UsageError, said to be `stage`'s, where it cannot be imported.
 
-    An exception of the module itself is not caught: its traceback tells its author most.
+    An exception of the module's own code becomes one as well, with its traceback as a note.
     """
-    import sys
     from pathlib import Path
 
     if name.endswith(".py"):
@@ -65,6 +82,13 @@ def load_module(name: str, stage: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise UsageError(f"cannot import {name}: {error}", stage=stage, hint="check the name and PYTHONPATH") from error
+    except UsageError:
+        raise  # from @stage: it says what to do
+    except Exception as error:
+        fault = fault_of(error)
+        refused = UsageError(f"importing {name} raised {fault.reason}", stage=stage, hint="mend the module")
+        refused.add_note(fault.trace)
+        raise refused from error
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,7 +113,9 @@ class Map(Apply, Flow):
         "aiopipe pipe read 'sample_data/flights/*.csv' then map examples/functions.py:shout then head 2 then write -"
     )
 
-    function: Any = option(kind="function", positional="one", help="module:function, or file.py:function")
+    function: Any = option(
+        kind="function", positional="one", compare=False, help="module:function, or file.py:function"
+    )
     placement: Any = option(
         None, choices=("loop", "thread", "process"), help="where it runs (default: by the kind of function)"
     )
@@ -100,7 +126,8 @@ class Map(Apply, Flow):
     thread_sensitive: bool = option(
         False, kind="flag", help="call it in the one thread that thread-bound code shares (asgiref)"
     )
-    call: Any = field(default=None, init=False, repr=False, compare=False)
+    # What is called, and so what makes two stages equal: Map(f) and Map("module:f") are the same stage.
+    call: Any = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         function = self.function
