@@ -318,7 +318,6 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncIterato
     header: Header | None = None
     decoder: Any = None
     outer = ""
-    quote = dialect.quote.encode()
     part, byte, head_lines, waiting = 0, 0, 0, b""
     held: Chunk | None = None  # one chunk is held back, so that the last one can be marked
     ended = False
@@ -347,10 +346,10 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncIterato
                     header, byte = replace(header, transcode=outer), -1
             if ended:
                 chunk = (cutter.feed(data) if data else b"") + cutter.finish()
-            elif quote and quote in data:
-                chunk = await context.hop(cutter.feed, data)
-            else:
+            elif cutter.is_quick(data):
                 chunk = cutter.feed(data)
+            else:
+                chunk = await context.hop(cutter.feed, data)
             if not chunk and not ended:
                 continue
             if not chunk and held is not None:
