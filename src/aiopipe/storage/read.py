@@ -236,7 +236,23 @@ def read_header(data: bytes, dialect: Dialect, known: Header | None = None) -> t
     return known if header == known and known is not None else header, stop, lines
 
 
+# The first bytes of what people call .csv and is not (RFC 1952, RFC 8878, the formats' own documents).
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh91AY&SY": "bzip2",
+    b"PK\3\4": "zip, or an .xlsx",
+}
+
+
 def _names(fields: list[bytes], dialect: Dialect, data: bytes, record: precise.Record) -> list[str]:
+    packed = next((word for magic, word in _PACKED.items() if data.startswith(magic)), None)
+    if packed is not None:
+        raise RecordError(
+            f"the file is compressed ({packed})",
+            hint="unpack it into a pipe: zcat FILE | aiopipe pipe read - then ...",
+        )
     if record.unclosed >= 0:
         raise RecordError(
             "a quote in the header is never closed",
