@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aiopipe.codec.types import cast
-from aiopipe.errors import ExpressionError, UnknownNameError, UsageError, nearest
+from aiopipe.errors import ExpressionError, UnknownNameError, UsageError, column_hint
 from aiopipe.sql import compile_expression, parse
 from aiopipe.stage import Scope
 
@@ -54,7 +54,7 @@ def _clearer(error: ExpressionError, names: Sequence[str], scope: Scope, stage: 
     known = {t.lower() for t in scope.types}
     missing = [n for n in names if n.lower() not in known]
     if known and missing:  # it was taken for text, as a function may yet make it; that was no help
-        hint = f"{nearest(missing[0], scope.types)} Where a function makes it, write CAST({missing[0]} AS DOUBLE)"
+        hint = f"{column_hint(missing[0], scope.types)} (where a function makes it: CAST({missing[0]} AS DOUBLE))"
         return UnknownNameError(f"no column {missing[0]!r} in the input", stage=stage, hint=hint)
     error.stage = error.stage or stage
     return error
