@@ -135,8 +135,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [k for k in names if k.lower() == name.lower()]
-    if len(names) == 1 and (other := next((c for c in ";\t|" if c in names[0] and c not in name), None)):
-        return f"the only name is {names[0]!r}: is the delimiter {other!r}? (--delimiter)"
     if close:
         return f"did you mean {close[0]}?"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

@@ -8,7 +8,7 @@ import lzma
 
 import pytest
 
-from aiopipe import Collect, Read, Select
+from aiopipe import Collect, Read
 from aiopipe.errors import AiopipeError
 
 
@@ -28,12 +28,6 @@ def test_a_compressed_file_is_called_that(tmp_path, pack, name, size):
     message = message_of(Read(path) | Collect())
     assert f"a.csv:1: read: the file is compressed ({name})" in message
     assert "zcat" in message
-
-
-def test_a_wrong_delimiter_is_suspected_when_there_is_one_column(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_bytes(b"id;name\n1;x\n")
-    assert "is the delimiter ';'? (--delimiter)" in message_of(Read(path) | Select("name") | Collect())
 
 
 @pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
