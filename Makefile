@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+AIOPIPE = $(BIN)/python -m aiopipe
+BENCHED := $(VENV)/.benched
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-system lint types bench docs format clean
@@ -18,10 +20,27 @@ $(STAMP): pyproject.toml
 setup: $(STAMP)  ## make .venv with aiopipe and what its tests need
 
 demo: $(STAMP)  ## run the sample pipeline over sample_data/ and show what it did
-	@$(BIN)/python -m aiopipe.demo
+	@rm -rf demo-out
+	@echo "\$$ aiopipe run sample_data/clean.toml"
+	@$(AIOPIPE) run sample_data/clean.toml; code=$$?; \
+	if [ $$code -ne 3 ]; then echo "exit code $$code, 3 was expected"; exit 1; fi
+	@echo "(exit code 3: done, and records were set aside, as they should be here)"
+	@echo
+	@echo "\$$ aiopipe pipe read demo-out/late/flights then select time_hour carrier flight dest arr_delay mph \\"
+	@echo "    then head 3 then write -"
+	@$(AIOPIPE) pipe read demo-out/late/flights then select time_hour carrier flight dest arr_delay mph \
+	    then head 3 then write -
+	@echo
+	@echo "\$$ aiopipe pipe read demo-out/rejects.csv then select path line record byte reason then write -"
+	@$(AIOPIPE) pipe read demo-out/rejects.csv then select path line record byte reason then write -
+	@echo
+	@echo "The outputs mirror the input: demo-out/late/flights/2013-01-01.csv and so on."
 
 test: $(STAMP)  ## run the tests (no root, no server, no internet)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not system"
+
+test-system: $(STAMP)  ## tests that need root (to mount a small disk) and strace; fails where they lack
+	$(BIN)/python -m pytest -m system
 
 lint: $(STAMP)  ## ruff, format check, import layers
 	$(BIN)/ruff check .
@@ -30,6 +49,19 @@ lint: $(STAMP)  ## ruff, format check, import layers
 
 types: $(STAMP)  ## mypy --strict over the package and the typing tests
 	$(BIN)/mypy
+
+$(BENCHED): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+bench: $(BENCHED)  ## measure against peers, medians of five; BENCH="--quick --runs 1" for a look
+	$(BIN)/python -m benchmarks.csv_jobs $(BENCH)
+	$(BIN)/python -m benchmarks.memory $(filter --quick,$(BENCH))
+	$(BIN)/python -m benchmarks.loop $(filter --quick,$(BENCH))
+	$(BIN)/python -m benchmarks.startup
+
+docs: $(STAMP)  ## write the stage table of the README and docs/stages.md anew
+	$(BIN)/python docs/make.py
 
 format: $(STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -17,6 +17,12 @@ import pytest
 PROC = Path("/proc/self")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-cases", action="store_true", help="write what tests/cases give now, to be read in the diff"
+    )
+
+
 def children() -> set[int]:
     """Process ids of our children, but for multiprocessing's own helpers, which live as long as the program."""
     found: set[int] = set()

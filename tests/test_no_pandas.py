@@ -72,7 +72,7 @@ TYPES = {"id": "BIGINT", "name": "VARCHAR", "amount": "DOUBLE", "seen": "TIMESTA
 PIPELINES = {
     "filter": lambda r: r | Filter("amount > 3 AND name <> 'n1' OR id IN (1, 2)") | Write("out/"),
     "functions": lambda r: r | Filter("upper(name) LIKE 'N%' AND seen > '2024-01-03'") | Write("out/"),
-    "failing": lambda r: r | Derive(x="CAST(name AS BIGINT) + id", seen="seen", day="CAST(seen AS DATE)") | Write("out/"),
+    "failing": lambda r: r | Derive(x="CAST(name AS BIGINT) + id", s="seen", day="CAST(seen AS DATE)") | Write("out/"),
     "zoned": lambda r: r | Filter("CASE WHEN id > 5 THEN seen > '2024-01-03' ELSE error(name) END") | Write("out/"),
     "derive": lambda r: r | Derive(x="amount * 0.9", note="name || ','", id="id + 1", b="id > 4") | Write("out/"),
     "columns": lambda r: r | Select("name", "id", "note") | Rename(name="who") | Drop("id") | Write("out.tsv"),

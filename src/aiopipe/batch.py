@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from aiopipe.arrays import Ints, Mask, gather, mask_array
-from aiopipe.errors import UnknownNameError, nearest
+from aiopipe.errors import UnknownNameError, column_hint
 from aiopipe.fields import decoded, quoted, unquoted
 from aiopipe.model import FileRef, Position, Reject
 
@@ -274,7 +274,7 @@ class Batch:
                 position=self._file(),
                 hint="read it with --duplicate-columns number (x, x_2, ...), then name one of them",
             )
-        raise UnknownNameError(f"no column {name!r}", position=self._file(), hint=nearest(name, self.names))
+        raise UnknownNameError(f"no column {name!r}", position=self._file(), hint=column_hint(name, self.names))
 
     def _file(self) -> Position | None:
         """Whose header this is: files of one chunk share it."""

@@ -34,6 +34,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "WorkerError",
+    "column_hint",
     "nearest",
 ]
 
@@ -134,7 +135,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [k for k in names if k.lower() == name.lower()]
+    if len(names) == 1 and (other := next((c for c in ";\t|" if c in names[0] and c not in name), None)):
+        return f"the only name is {names[0]!r}: is the delimiter {other!r}? (--delimiter)"
     if close:
         return f"did you mean {close[0]}?"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"known: {shown}" if shown else "none are known"
+
+
+def column_hint(name: str, columns: Iterable[str]) -> str:
+    """What to do about a column that is not there: another delimiter, or the nearest name."""
+    names = list(columns)
+    other = next((d for d in ";\t|" if len(names) == 1 and d in names[0]), None)
+    if other is not None:
+        shown = "tab" if other == "\t" else f"'{other}'"
+        return f"the header is one column with {shown} in it: read it with --delimiter {shown}"
+    return nearest(name, names)

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from aiopipe.errors import AiopipeError
 from aiopipe.plan import Plan, Step
 
-__all__ = ["Node", "Tally", "apart", "describe", "fuse"]
+__all__ = ["Node", "Tally", "apart", "fuse"]
 
 _COMPUTES = ("decode", "apply", "encode")
 
@@ -96,13 +95,3 @@ def fuse(plan: Plan) -> list[Node]:
 def apart(plan: Plan) -> list[Node]:
     """Every step a node of its own: slower, and the same bytes."""
     return [Node((step,)) for step in plan.steps]
-
-
-def describe(nodes: Iterable[Node]) -> list[str]:
-    """One line a node: its name, its shape and where it runs."""
-    lines = []
-    for node in nodes:
-        where = {"loop": "in the event loop", "thread": "in threads", "process": "in processes"}
-        place = where.get(node.placement, f"in the {node.placement}")
-        lines.append(f"{node.name:<40} {node.shape:<7} {place}")
-    return lines

@@ -104,9 +104,14 @@ class Option:
     metavar: str
 
     @property
+    def key(self) -> str:
+        """The key in a pipeline file: the name, without the underscore that keeps it from being a keyword."""
+        return self.name.rstrip("_")
+
+    @property
     def flag(self) -> str:
         """The command-line option: batch_size is --batch-size."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.key.replace("_", "-")
 
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {
@@ -125,10 +130,12 @@ def option(
     positional: str = "",
     choices: tuple[str, ...] = (),
     metavar: str = "",
+    compare: bool = True,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind and positional: see Option. choices: the allowed texts.
+    help: one sentence. kind and positional: see Option. choices: the allowed texts. compare: whether stages with
+    different values differ.
     """
     metadata = {
         "help": help,
@@ -137,7 +144,7 @@ def option(
         "choices": choices,
         "metavar": metavar,
     }
-    return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "")
+    return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 
 
 def options_of(stage: type) -> list[Option]:

@@ -13,8 +13,8 @@ transform has one of two shapes and no third:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
 
 from aiopipe.errors import UsageError
@@ -40,6 +40,7 @@ __all__ = [
     "Stage",
     "Stream",
     "Transform",
+    "join",
 ]
 
 Row = dict[str, str]
@@ -79,19 +80,25 @@ class Scope:
 
     types: canonical type of each column, as told or as seen in the sample. doubts: columns that look like
     numbers but for one token, with the token and where it stands. nulls: tokens that mean "no value".
+    complete: no record has columns other than those in types, as far as the sample shows.
     """
 
     types: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     nulls: frozenset[str] = frozenset()
+    complete: bool = False
 
 
 @dataclass(slots=True)
 class Found:
-    """What a source came upon, for the report: files begun, and paths passed over with the reason."""
+    """What a source came upon: files begun and paths passed over with the reason, for the report.
+
+    streams: those that were opened, and read a little, before the run; by path.
+    """
 
     files: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    streams: dict[str, Any] = field(default_factory=dict)
 
 
 class Context(Protocol):
@@ -137,8 +144,18 @@ class Stage:
             value = getattr(self, f.name)
             if declared is None or value == f.default:
                 continue
-            shown.append(repr(value) if declared.get("positional") else f"{f.name}={value!r}")
+            text = _shown(value, declared["kind"])
+            shown.append(text if declared["positional"] else f"{f.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shown(value: Any, kind: str) -> str:
+    """An option's value as a person would write it; still Python that makes the same stage."""
+    if kind == "pairs" and len(dict(value)) == len(value):
+        return repr(dict(value))
+    if kind == "texts" and isinstance(value, tuple):
+        return repr(value[0]) if len(value) == 1 else repr(list(value))
+    return repr(value)
 
 
 @dataclass(frozen=True, repr=False)
@@ -323,6 +340,7 @@ class Pipeline:
         memory: int | str = "128MB",
         progress: Any = None,
         stop: Any = None,
+        report: str | None = None,
         debug: bool = False,
     ) -> Report:
         """Run to the end and return the report.
@@ -331,7 +349,8 @@ class Pipeline:
         max_rejects: how many may be set aside before the run is stopped. workers: threads (or processes) for
         computing, the number of cores if not given. memory: bytes in flight, about (`"64MB"`).
         progress: a function called with the running totals. stop: an asyncio.Event; once set, reading stops
-        and what is in flight is finished. Failures arrive in one ExceptionGroup.
+        and what is in flight is finished. report: a file for the report, as JSON. debug: the event loop's debug
+        mode while the run lasts. Failures arrive in one ExceptionGroup.
         """
         from aiopipe.job.run import run
 
@@ -343,6 +362,7 @@ class Pipeline:
             memory=memory,
             progress=progress,
             stop=stop,
+            report=report,
             debug=debug,
         )
 
@@ -365,13 +385,16 @@ class Pipeline:
         report: Report = async_to_sync(go)()
         return report
 
-    def explain(self) -> str:
-        """The plan as written and as fused, as text; a sample of the input is read for the types."""
+    def explain(self, *, workers: int | None = None, memory: int | str = "128MB") -> str:
+        """The plan as written and as run, as text; a sample of the input is read for the types of columns.
+
+        In a running event loop use `await aiopipe.job.explain.explain(pipeline)`.
+        """
         import asyncio
 
-        from aiopipe.job.run import explain
+        from aiopipe.job.explain import explain
 
-        return asyncio.run(explain(self))
+        return asyncio.run(explain(self, workers=workers, memory=memory))
 
 
 def _refuse(before: tuple[Stage, ...], more: tuple[Stage, ...]) -> None:
@@ -388,13 +411,14 @@ def _refuse(before: tuple[Stage, ...], more: tuple[Stage, ...]) -> None:
         before = (*before, stage)
 
 
-def with_options(stage: Stage, options: Mapping[str, Any]) -> Stage:
-    """The stage with some options changed; UnknownNameError where it has no such option."""
-    from aiopipe.errors import UnknownNameError, nearest
-    from aiopipe.options import options_of
-
-    known = [o.name for o in options_of(type(stage))]
-    for name in options:
-        if name not in known:
-            raise UnknownNameError(f"{type(stage).word} has no option {name!r}", hint=nearest(name, known))
-    return replace(stage, **options)
+def join(stages: Sequence[Stage]) -> Pipeline:
+    """The pipeline of these stages, as the shell and a pipeline file have them; UsageError where they do not join."""
+    if not stages or not isinstance(stages[0], Source):
+        first = f", and {type(stages[0]).word} is none" if stages else ""
+        raise UsageError(f"a pipeline begins with a source{first}", hint="put read or find first")
+    _refuse(tuple(stages[:1]), tuple(stages[1:]))
+    if not isinstance(stages[-1], Sink):
+        raise UsageError(
+            f"a pipeline ends with a sink, and {type(stages[-1]).word} is none", hint="put `write -` at the end"
+        )
+    return Pipeline(tuple(stages))

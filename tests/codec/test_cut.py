@@ -141,3 +141,21 @@ def test_no_more_than_the_waiting_record_is_held():
     cutter = Cutter(COMMA)
     cutter.feed(b'a"b\n' * 1000 + b"rest")
     assert cutter.finish() == b"rest"
+
+
+@pytest.mark.parametrize(
+    ("before", "block", "quick"),
+    [
+        (b"", b"1,2\n3", True),
+        (b"1,", b"2\n3", True),
+        (b"", b'1,"2"\n', False),  # quotes must be looked at
+        (b'1,"', b"2\n3", False),  # inside a quoted field
+        (b"", b"1,2\r3,4\r", False),  # lone CRs take the precise path
+        (b"x" * 100_000, b"y\n", False),  # much to join
+    ],
+)
+def test_only_blocks_that_are_cut_at_once_are_called_quick(before, block, quick):
+    cutter = Cutter(Dialect())
+    if before:
+        cutter.feed(before)
+    assert cutter.is_quick(block) is quick

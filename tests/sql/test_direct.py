@@ -75,9 +75,7 @@ def conditions(depth: int) -> st.SearchStrategy[str]:
         st.tuples(three, st.sampled_from(["", "NOT "])).map(
             lambda p: f"{p[0][0]} {p[1]}BETWEEN {p[0][1]} AND {p[0][2]}"
         ),
-        st.tuples(three, st.sampled_from(["", "NOT "])).map(
-            lambda p: f"{p[0][0]} {p[1]}IN ({p[0][1]}, {p[0][2]})"
-        ),
+        st.tuples(three, st.sampled_from(["", "NOT "])).map(lambda p: f"{p[0][0]} {p[1]}IN ({p[0][1]}, {p[0][2]})"),
         st.tuples(three, st.sampled_from(["IS NULL", "IS NOT NULL"])).map(lambda p: f"{p[0][0]} {p[1]}"),
         st.lists(integers, min_size=1, max_size=4).map(lambda v: f"i IN ({', '.join(v)})"),
         st.lists(strings, min_size=1, max_size=4).map(lambda v: f"s NOT IN ({', '.join(v)})"),
@@ -86,9 +84,7 @@ def conditions(depth: int) -> st.SearchStrategy[str]:
     if depth == 0:
         return leaf
     deeper = conditions(depth - 1)
-    joined = st.tuples(deeper, st.sampled_from(["AND", "OR"]), deeper).map(
-        lambda p: f"({p[0]} {p[1]} {p[2]})"
-    )
+    joined = st.tuples(deeper, st.sampled_from(["AND", "OR"]), deeper).map(lambda p: f"({p[0]} {p[1]} {p[2]})")
     return leaf | joined | deeper.map(lambda c: f"(NOT {c})")
 
 
@@ -122,9 +118,7 @@ def shown(values: pa.Array) -> list[str]:
 
 @settings(max_examples=200, deadline=None)
 @given(expressions, batches())
-def test_arrow_gives_what_duckdb_gives_or_leaves_it_to_duckdb(
-    text: str, batch: tuple[dict[str, pa.Array], int]
-):
+def test_arrow_gives_what_duckdb_gives_or_leaves_it_to_duckdb(text: str, batch: tuple[dict[str, pa.Array], int]):
     columns, length = batch
     try:
         expression = compile_expression(text, TYPES)

@@ -22,9 +22,7 @@ WORDS = st.sampled_from([None, "1", "-5", "x", "", "12", "9" * 30, "é", "7"])
 @settings(max_examples=60, deadline=None)
 @given(st.lists(WORDS, max_size=30))
 def test_exactly_the_bad_records_fail_and_the_others_keep_their_values(words: list[str | None]):
-    found = compile_expression("CAST(s AS BIGINT)", TYPES).evaluate(
-        {"s": pa.array(words, pa.string())}, len(words)
-    )
+    found = compile_expression("CAST(s AS BIGINT)", TYPES).evaluate({"s": pa.array(words, pa.string())}, len(words))
     bad = [i for i, w in enumerate(words) if w in ("x", "", "é", "9" * 30)]
     assert list(found.failed) == bad
     assert all(repr(words[i])[1:-1] in message for i, message in found.failed.items())

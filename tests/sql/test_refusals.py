@@ -112,9 +112,7 @@ def test_text_compared_with_a_number_is_told_to_cast():
     assert message.startswith("Cannot compare values of type VARCHAR")
     assert "\n" not in message
     assert caret in (0, 7)  # 2.0 points at the comparison, 1.4 at its operator
-    assert (
-        error.hint == "status is text: write CAST(status AS DOUBLE), or give its type: --types status=DOUBLE"
-    )
+    assert error.hint == "status is text: write CAST(status AS DOUBLE), or give its type: --types status=DOUBLE"
     assert "Candidate" not in refused("n + 1 > 2 AND status * 2 > 1")[0].message
 
 
@@ -140,9 +138,7 @@ def test_a_macro_that_reads_the_clock_is_refused():
     refused("ago(INTERVAL 1 DAY)")  # DuckDB 1.4 does not know it
 
 
-@pytest.mark.parametrize(
-    "deep", ["((" * 30000 + "1" + "))" * 30000, "+".join(["n"] * 3000), "NOT " * 3000 + "true"]
-)
+@pytest.mark.parametrize("deep", ["((" * 30000 + "1" + "))" * 30000, "+".join(["n"] * 3000), "NOT " * 3000 + "true"])
 def test_an_expression_nested_without_end_is_refused_not_a_crash(deep: str):
     error, _, _ = refused(deep)
     assert len(str(error)) < 1000

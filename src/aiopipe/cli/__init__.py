@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import click
 
-from aiopipe.errors import AiopipeError
+from aiopipe.errors import EXIT_DONE, EXIT_INTERRUPTED, AiopipeError
 
 # word -> (module, attribute, one line of help). A table and not imports: `aiopipe --help` must answer
 # in under 150 ms, so a command's module is imported only when that command runs.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "pipe": ("aiopipe.cli.pipe", "pipe", "Run a pipeline written as stages joined by `then`."),
     "run": ("aiopipe.cli.run", "run", "Run a pipeline file (TOML)."),
-    "explain": ("aiopipe.cli.explain", "explain", "Show the plan of a pipeline; reads no data."),
+    "explain": ("aiopipe.cli.explain", "explain", "Show the plan of a pipeline; reads only a sample."),
     "stages": ("aiopipe.cli.stages", "stages", "List the stages, or show one."),
 }
 
@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(package_name="aiopipe-csv", prog_name="aiopipe")
 def group() -> None:
     """Pipe directories of files and CSVs through async transforms.
@@ -64,11 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = group.main(args=None if argv is None else list(argv), prog_name="aiopipe", standalone_mode=False)
     except click.exceptions.Abort:
-        return 130
-    except click.ClickException as error:
-        error.show()
+        return EXIT_INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
         return error.exit_code
-    except AiopipeError as error:
-        click.echo(f"aiopipe: {error}", err=True)
+    except (click.ClickException, AiopipeError) as error:
+        from aiopipe.cli.failures import show_click, show_failure
+
+        show_click(error) if isinstance(error, click.ClickException) else show_failure(error)
         return error.exit_code
-    return result if isinstance(result, int) else 0
+    return result if isinstance(result, int) else EXIT_DONE

@@ -37,7 +37,7 @@ from aiopipe.errors import AiopipeError
 from aiopipe.fuse import Node, Tally, relabelled
 from aiopipe.stage import Outcome
 
-__all__ = ["Envelope", "Trace", "run_nodes"]
+__all__ = ["Envelope", "Trace", "depth", "run_nodes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ async def run_nodes(nodes: Sequence[Node], workers: Workers, account: Account) -
     """
     trace = Trace()
     channels = [
-        Channel[Envelope](f"{a.name} -> {b.name}", _depth(a, workers), max(workers.memory // 8, 1))
+        Channel[Envelope](f"{a.name} -> {b.name}", depth(a, workers), max(workers.memory // 8, 1))
         for a, b in zip(nodes[:-1], nodes[1:], strict=True)
     ]
     outcome: list[Outcome] = []
@@ -82,7 +82,7 @@ async def run_nodes(nodes: Sequence[Node], workers: Workers, account: Account) -
     return outcome[0], trace
 
 
-def _depth(producer: Node, workers: Workers) -> int:
+def depth(producer: Node, workers: Workers) -> int:
     """Small batches and shallow queues: deep ones only cost memory and cache."""
     return 2 if producer.shape == "source" else max(2, workers.workers)
 

@@ -158,6 +158,8 @@ class Workers:
         def close() -> None:
             for pool in (self._compute, self.files, *self._own):
                 pool.shutdown(wait=True, cancel_futures=True)
+            for stream in self.found.streams.values():
+                stream.close()  # peeked into, never read
             if self._processes is not None:
                 self._processes.stop()
                 self._processes.join()

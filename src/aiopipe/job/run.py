@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 from aiopipe.engine.runner import Trace, run_nodes
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, UsageError
-from aiopipe.fuse import Node, describe, fuse
+from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
 from aiopipe.job.rejects import RejectsFile
 from aiopipe.job.report import ChannelReport, Report, StageReport
 from aiopipe.options import parse_size
 from aiopipe.plan import Plan, make_plan
 from aiopipe.stage import Found, Outcome, Source
+from aiopipe.storage.write import Temporary
 
 if TYPE_CHECKING:
     from aiopipe.stage import Pipeline
 
-__all__ = ["explain", "run"]
+__all__ = ["check_ends", "run", "typed"]
 
 _LEAST_MEMORY = 4_000_000
 
@@ -36,6 +37,7 @@ async def run(
     memory: int | str = "128MB",
     progress: Callable[[Report], None] | None = None,
     stop: asyncio.Event | None = None,
+    report: str | None = None,
     debug: bool = False,
     fusing: Callable[[Plan], list[Node]] = fuse,
 ) -> Report:
@@ -53,11 +55,17 @@ async def run(
     if stop is not None:
         pools.stop = stop
     reject_file: RejectsFile | None = None
+    report_file: Temporary | None = None
+    loop = asyncio.get_running_loop()
+    debugging = loop.get_debug()
+    loop.set_debug(debug or debugging)
     try:
-        _check_ends(plan, rejects)
+        check_ends(plan, rejects)
         plan = await typed(plan, pools)
         nodes = fusing(plan)
         pools.prepare(nodes)
+        # Both files are begun now: a run of hours must not learn at its end that their directory is read-only.
+        report_file = await pools.io(Temporary, report) if report is not None else None
         reject_file = RejectsFile(rejects, pools.io) if rejects is not None else None
         accounts = Accounts(plan, reject_file, max_rejects, progress)
         try:
@@ -68,17 +76,27 @@ async def run(
                 await _keep(accounts, error)
             raise
         await accounts.finish()
+        made = accounts.report
+        _finish(made, plan, nodes, outcome, trace, pools.found)
+        made.seconds = time.perf_counter() - begun
+        made.interrupted = pools.stopping
+        if report_file is not None:
+            await pools.io(_write_report, report_file, made.to_json())
     finally:
         if reject_file is not None:
             reject_file.discard()
+        if report_file is not None:
+            report_file.discard()
         await pools.aclose()
-    report = accounts.report
-    _finish(report, plan, nodes, outcome, trace, pools.found)
-    report.seconds = time.perf_counter() - begun
-    report.interrupted = pools.stopping
+        loop.set_debug(debugging)
     if progress is not None:
-        progress(report)
-    return report
+        progress(made)
+    return made
+
+
+def _write_report(file: Temporary, text: str) -> None:
+    file.write(f"{text}\n".encode(errors="backslashreplace"))
+    file.commit()
 
 
 async def _keep(accounts: Accounts, error: BaseException) -> None:
@@ -98,7 +116,7 @@ async def typed(plan: Plan, pools: Workers) -> Plan:
     return plan.typed(await source.survey(pools))
 
 
-def _check_ends(plan: Plan, rejects: str | None) -> None:
+def check_ends(plan: Plan, rejects: str | None) -> None:
     """Refuse a sink (or a rejects file) that would write into the source's own input."""
     source, sink = plan.steps[0].stage, plan.steps[-1].stage
     check = getattr(sink, "check", None)
@@ -138,34 +156,3 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
         if node.shape != "hop":
             entry = sink if node.shape == "sink" else by_name[node.steps[0].name]
             entry.seconds += trace.busy.get(f"{node.shape} {node.name}", 0.0)
-
-
-async def explain(pipeline: Pipeline) -> str:
-    """The plan as written and as fused, with types, placements and buffers; a sample is read for the types."""
-    plan = make_plan(pipeline.stages)
-    pools = Workers(None)
-    try:
-        _check_ends(plan, None)
-        plan = await typed(plan, pools)
-    finally:
-        await pools.aclose()
-    lines = ["as written"]
-    for step in plan.steps:
-        if step.shape in ("decode", "encode"):
-            continue
-        lines.append(f"  {step.name:<14} {step.stage!r}")
-        shown = {
-            c: step.scope.types[c]
-            for c in getattr(step.stage, "named", lambda s: ())(step.scope)
-            if c in step.scope.types
-        }
-        if shown:
-            lines.append("  " + " " * 15 + "types: " + ", ".join(f"{c} {t}" for c, t in shown.items()))
-    nodes = fuse(plan)
-    lines += ["", f"as run ({pools.workers} workers)"]
-    for i, line in enumerate(describe(nodes)):
-        lines.append("  " + line)
-        if i + 1 < len(nodes):
-            depth = 2 if nodes[i].shape == "source" else max(2, pools.workers)
-            lines.append(f"    | up to {depth} parcels, {pools.memory // 8 / 1e6:g} MB")
-    return "\n".join(lines)

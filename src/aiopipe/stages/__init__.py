@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
+from typing import Any
 
 from aiopipe.errors import UnknownNameError, UsageError, nearest
+from aiopipe.options import options_of
 from aiopipe.stage import Stage
 
-__all__ = ["TABLE", "find_stage", "register", "words"]
+__all__ = ["TABLE", "find_stage", "make_stage", "register", "words"]
 
 # word -> (module, class). Not imports: the shell's help needs the words alone.
 TABLE: dict[str, tuple[str, str]] = {
@@ -64,3 +66,18 @@ def find_stage(word: str) -> type[Stage]:
     if not (isinstance(stage, type) and issubclass(stage, Stage)):
         raise UsageError(f"what is registered as stage {word!r} is no stage", hint="decorate it with @stage")
     return stage
+
+
+def make_stage(stage: type[Stage], options: Mapping[str, Any]) -> Stage:
+    """The stage with these options, by the keys of a pipeline file.
+
+    UnknownNameError for an option it does not have, UsageError for one that is missing.
+    """
+    declared = {o.key: o for o in options_of(stage)}
+    for key in options:
+        if key not in declared:
+            raise UnknownNameError(f"no option {key!r}", stage=stage.word, hint=nearest(key, declared))
+    for key, one in declared.items():
+        if one.required and key not in options:
+            raise UsageError(f"{key} is missing: {one.help}", stage=stage.word, hint=f"see aiopipe stages {stage.word}")
+    return stage.build({declared[key].name: value for key, value in options.items()})

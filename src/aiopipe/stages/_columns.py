@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiopipe.errors import UsageError
+from aiopipe.errors import UnknownNameError, UsageError, nearest
 from aiopipe.options import option, strings
-from aiopipe.stage import Apply, Stage
+from aiopipe.stage import Apply, Scope, Stage
 
 __all__ = ["NamesColumns"]
 
@@ -32,6 +32,12 @@ class NamesColumns(Apply):
         twice = [n for n in self.columns if self.columns.count(n) > 1]
         if twice:
             raise UsageError(f"{word} names column {twice[0]!r} twice", hint="name it once")
+
+    def _known(self, scope: Scope) -> None:
+        """UnknownNameError where the sample shows that a column is not there."""
+        for name in self.columns if scope.complete else ():
+            if name not in scope.types:
+                raise UnknownNameError(f"no column {name!r}", stage=type(self).word, hint=nearest(name, scope.types))
 
     @classmethod
     def build(cls, options: Mapping[str, Any]) -> Stage:

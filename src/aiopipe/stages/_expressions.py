@@ -9,7 +9,7 @@ import numpy as np
 
 from aiopipe.arrays import mask_array
 from aiopipe.codec.types import cast
-from aiopipe.errors import ExpressionError
+from aiopipe.errors import ExpressionError, UnknownNameError, UsageError, column_hint
 from aiopipe.sql import compile_expression, parse
 from aiopipe.stage import Scope
 
@@ -19,7 +19,7 @@ __all__ = ["check", "compiled", "evaluated"]
 def compiled(text: str, scope: Scope) -> Any:
     """The expression over the scope's types; a column without a type is text."""
     types = dict(scope.types)
-    for name in parse(text).columns:
+    for name in () if scope.complete else parse(text).columns:
         if name not in types and not any(name.lower() == t.lower() for t in types):
             types[name] = "VARCHAR"
     return compile_expression(text, types)
@@ -27,19 +27,38 @@ def compiled(text: str, scope: Scope) -> Any:
 
 def check(text: str, scope: Scope, stage: str, *, boolean: bool) -> str:
     """The type of the expression's result; ExpressionError where it cannot be evaluated on such records."""
-    for name in parse(text).columns:
+    names: Sequence[str] = ()
+    try:
+        names = parse(text).columns
+        _refuse_doubts(names, scope)
+        expression = compiled(text, scope)
+        if boolean:
+            expression.require_boolean()
+    except ExpressionError as error:
+        raise _clearer(error, names, scope, stage) from None
+    result: str = expression.type
+    return result
+
+
+def _refuse_doubts(names: Sequence[str], scope: Scope) -> None:
+    for name in names:
         if name in scope.doubts:
             token, path = scope.doubts[name]
             raise ExpressionError(
                 f"column {name!r} looks like numbers or dates, but holds {token!r} (in {path})",
-                stage=stage,
                 hint=f"say --null {token} if that means no value, or --types {name}=VARCHAR to compare text",
             )
-    expression = compiled(text, scope)
-    if boolean:
-        expression.require_boolean()
-    result: str = expression.type
-    return result
+
+
+def _clearer(error: ExpressionError, names: Sequence[str], scope: Scope, stage: str) -> UsageError:
+    """The error with its stage; about a column that no sampled file has, it says just that."""
+    known = {t.lower() for t in scope.types}
+    missing = [n for n in names if n.lower() not in known]
+    if known and missing:  # it was taken for text, as a function may yet make it; that was no help
+        hint = f"{column_hint(missing[0], scope.types)} (where a function makes it: CAST({missing[0]} AS DOUBLE))"
+        return UnknownNameError(f"no column {missing[0]!r} in the input", stage=stage, hint=hint)
+    error.stage = error.stage or stage
+    return error
 
 
 def evaluated(batch: Any, scope: Scope, stage: str, wanted: Sequence[tuple[str, str]]) -> tuple[Any, list[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from aiopipe.errors import UsageError
@@ -20,6 +20,11 @@ class Drop(NamesColumns):
     example: ClassVar[str] = (
         "aiopipe pipe read 'sample_data/flights/*.csv' then drop time_hour tailnum then head 2 then write -"
     )
+
+    def narrow(self, scope: Scope) -> Scope:
+        """These columns are gone."""
+        self._known(scope)
+        return replace(scope, types={n: t for n, t in scope.types.items() if n not in self.columns})
 
     def apply(self, batch: Any, scope: Scope) -> Any:
         """The batch without these columns."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from aiopipe.errors import UsageError
 from aiopipe.options import option
 from aiopipe.stage import Apply, Context, Flow, Items, Scope
-from aiopipe.stages._calls import call_each, call_each_async, item_function
+from aiopipe.stages._calls import call_each, call_each_async, fault_of, item_function
 from aiopipe.stages._generators import streamed
 from aiopipe.stages._rows import rebuilt, rows_of
 
-__all__ = ["Map", "load_function"]
+__all__ = ["Map", "function_name", "load_function", "load_module"]
 
 
 def load_function(name: str) -> Callable[..., Any]:
@@ -26,7 +27,7 @@ def load_function(name: str) -> Callable[..., Any]:
     module_name, colon, attribute = name.rpartition(":")
     if not colon or not module_name or not attribute:
         raise UsageError(f"{name!r} names no function", stage="map", hint="write module:function or file.py:function")
-    module = _load_module(module_name)
+    module = load_module(module_name, "map")
     found: Any = module
     for part in attribute.split("."):
         found = getattr(found, part, None)
@@ -43,14 +44,34 @@ def load_function(name: str) -> Callable[..., Any]:
     return result
 
 
-def _load_module(name: str) -> Any:
-    import sys
+def function_name(function: Any) -> str:
+    """What `load_function` finds the function by; UsageError for one that no module holds under its name."""
+    if isinstance(function, str):
+        return function
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    found: Any = sys.modules.get(module or "")
+    for part in (name or "").split("."):
+        found = getattr(found, part, None)
+    if found is not function or module == "__main__":
+        raise UsageError(
+            f"{function!r} has no name that another program could import it by",
+            stage="map",
+            hint="define it at the top of a module",
+        )
+    return f"{module}:{name}"
+
+
+def load_module(name: str, stage: str) -> Any:
+    """The module `package.module` or `path/to/file.py`; UsageError, said to be `stage`'s, where it cannot be imported.
+
+    An exception of the module's own code becomes one as well, with its traceback as a note.
+    """
     from pathlib import Path
 
     if name.endswith(".py"):
         path = Path(name).resolve()
         if not path.is_file():
-            raise UsageError(f"no file {name}", stage="map", hint="check the path of the function's module")
+            raise UsageError(f"no file {name}", stage=stage, hint="check the path of the module")
         # Under its own name and with its directory on the path, so that a worker process finds it again.
         if str(path.parent) not in sys.path:
             sys.path.insert(0, str(path.parent))
@@ -60,7 +81,14 @@ def _load_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UsageError(f"cannot import {name}: {error}", stage="map", hint="check the name and PYTHONPATH") from error
+        raise UsageError(f"cannot import {name}: {error}", stage=stage, hint="check the name and PYTHONPATH") from error
+    except UsageError:
+        raise  # from @stage: it says what to do
+    except Exception as error:
+        fault = fault_of(error)
+        refused = UsageError(f"importing {name} raised {fault.reason}", stage=stage, hint="mend the module")
+        refused.add_note(fault.trace)
+        raise refused from error
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,7 +113,9 @@ class Map(Apply, Flow):
         "aiopipe pipe read 'sample_data/flights/*.csv' then map examples/functions.py:shout then head 2 then write -"
     )
 
-    function: Any = option(kind="function", positional="one", help="module:function, or file.py:function")
+    function: Any = option(
+        kind="function", positional="one", compare=False, help="module:function, or file.py:function"
+    )
     placement: Any = option(
         None, choices=("loop", "thread", "process"), help="where it runs (default: by the kind of function)"
     )
@@ -96,7 +126,8 @@ class Map(Apply, Flow):
     thread_sensitive: bool = option(
         False, kind="flag", help="call it in the one thread that thread-bound code shares (asgiref)"
     )
-    call: Any = field(default=None, init=False, repr=False, compare=False)
+    # What is called, and so what makes two stages equal: Map(f) and Map("module:f") are the same stage.
+    call: Any = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         function = self.function
@@ -175,6 +206,13 @@ class Map(Apply, Flow):
     def gives(self, kind: str) -> str:
         """Records stay records; of files a function may make anything."""
         return "records" if kind == "records" else "items"
+
+    def narrow(self, scope: Scope) -> Scope:
+        """A function may add and remove columns; those it names itself are known."""
+        if not self.columns:
+            return replace(scope, complete=False)
+        types = {name: scope.types.get(name, "VARCHAR") for name in self.columns}
+        return replace(scope, types=types)
 
     def apply(self, batch: Any, scope: Scope) -> Any:
         """A `def` on every row of a batch, in whatever thread or process this is."""

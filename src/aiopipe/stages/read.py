@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.types import guess, parse_type
+from aiopipe.errors import UnknownNameError, nearest
 from aiopipe.model import FileRef
 from aiopipe.options import option
 from aiopipe.stage import Context, Scope, Source
@@ -29,7 +30,8 @@ class Read(Source):
     .tab has tabs between its fields unless --delimiter says otherwise; the first record names the columns.
 
     Fields are strings. Where an expression names a column, its type is the one --types gives, or the one that
-    all of a sample fits (the first 1,000 records of each of the first 8 files); 007 is never a number.
+    all of a sample fits (the first 1,000 records of each of the first 8 files, or of standard input); 007 is
+    never a number.
     """
 
     word: ClassVar[str] = "read"
@@ -119,29 +121,36 @@ class Read(Source):
     async def survey(self, context: Context) -> Scope:
         """Types of all columns, from a sample where they are not told."""
         told, nulls = dict(self.types), frozenset(self.null)
-        if "-" in self.paths:
-            return Scope(told, {}, nulls)
         types, doubts = dict(told), {}
-        sample = await context.io(self._sample)
+        sample = await self._sample(context)
+        for name in told if sample else ():
+            if name not in sample:
+                raise UnknownNameError(f"--types names {name!r}, no column", stage="read", hint=nearest(name, sample))
         for name, (values, path) in sample.items():
             if name in told:
                 continue
             types[name], token = guess(values, nulls)
             if token is not None:
                 doubts[name] = (token, path)
-        return Scope(types, doubts, nulls)
+        return Scope(types, doubts, nulls, complete=bool(sample))
 
-    def _sample(self) -> dict[str, tuple[list[str], str]]:
+    async def _sample(self, context: Context) -> dict[str, tuple[list[str], str]]:
         """The first values of every column, with the first file that has it."""
         from itertools import islice
 
-        from aiopipe.storage.read import sample_values
+        from aiopipe.storage.read import BLOCK, sample_values, values_of
+        from aiopipe.storage.streams import peek
 
         found: dict[str, tuple[list[str], str]] = {}
-        for file in islice(self._files(self.finder()), SAMPLE_FILES):
+        for file in await context.io(lambda: list(islice(self._files(self.finder()), SAMPLE_FILES))):
+            dialect = self._dialect(file.path)
             if file.size < 0:
-                continue
-            for name, values in sample_values(file, self._dialect(file.path), SAMPLE_RECORDS).items():
+                data = await peek(file.path, context, SAMPLE_RECORDS + 1, BLOCK)
+                ended = context.found.streams[file.path].ended
+                sample = values_of(data, file, dialect, SAMPLE_RECORDS, whole=ended)
+            else:
+                sample = await context.io(sample_values, file, dialect, SAMPLE_RECORDS)
+            for name, values in sample.items():
                 found.setdefault(name, ([], file.path))[0].extend(values)
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from aiopipe.stage import Scope
@@ -19,6 +19,11 @@ class Select(NamesColumns):
     example: ClassVar[str] = (
         "aiopipe pipe read 'sample_data/flights/*.csv' then select carrier flight dest then head 3 then write -"
     )
+
+    def narrow(self, scope: Scope) -> Scope:
+        """Only these columns are left."""
+        self._known(scope)
+        return replace(scope, types={n: t for n, t in scope.types.items() if n in self.columns})
 
     def apply(self, batch: Any, scope: Scope) -> Any:
         """The batch with only these columns."""

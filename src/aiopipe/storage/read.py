@@ -236,7 +236,23 @@ def read_header(data: bytes, dialect: Dialect, known: Header | None = None) -> t
     return known if header == known and known is not None else header, stop, lines
 
 
+# The first bytes of what people call .csv and is not (RFC 1952, RFC 8878, the formats' own documents).
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh91AY&SY": "bzip2",
+    b"PK\3\4": "zip, or an .xlsx",
+}
+
+
 def _names(fields: list[bytes], dialect: Dialect, data: bytes, record: precise.Record) -> list[str]:
+    packed = next((word for magic, word in _PACKED.items() if data.startswith(magic)), None)
+    if packed is not None:
+        raise RecordError(
+            f"the file is compressed ({packed})",
+            hint="unpack it into a pipe: zcat FILE | aiopipe pipe read - then ...",
+        )
     if record.unclosed >= 0:
         raise RecordError(
             "a quote in the header is never closed",
@@ -318,7 +334,6 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncIterato
     header: Header | None = None
     decoder: Any = None
     outer = ""
-    quote = dialect.quote.encode()
     part, byte, head_lines, waiting = 0, 0, 0, b""
     held: Chunk | None = None  # one chunk is held back, so that the last one can be marked
     ended = False
@@ -347,10 +362,10 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncIterato
                     header, byte = replace(header, transcode=outer), -1
             if ended:
                 chunk = (cutter.feed(data) if data else b"") + cutter.finish()
-            elif quote and quote in data:
-                chunk = await context.hop(cutter.feed, data)
-            else:
+            elif cutter.is_quick(data):
                 chunk = cutter.feed(data)
+            else:
+                chunk = await context.hop(cutter.feed, data)
             if not chunk and not ended:
                 continue
             if not chunk and held is not None:
@@ -431,15 +446,21 @@ def sample_values(file: FileRef, dialect: Dialect, records: int) -> dict[str, li
             os.close(fd)
     except OSError as error:
         raise trouble(file, error) from None
-    whole = len(data) == status.st_size
+    return values_of(data, file, dialect, records, whole=len(data) == status.st_size)
+
+
+def values_of(data: bytes, file: FileRef, dialect: Dialect, records: int, *, whole: bool) -> dict[str, list[str]]:
+    """The values of every column in the first records of `data`, the beginning (or the whole) of a file."""
     if dialect.transcoded:
         decoder = codecs.getincrementaldecoder(dialect.encoding)("replace")
         data = decoder.decode(data, whole).encode()
+    if not whole and not _has_record(data, dialect):
+        return {}
     try:
         header, start, _ = read_header(data, dialect)
         body = data[start:]
         if not whole:
-            body = Cutter(dialect).feed(body) or body
+            body = Cutter(dialect).feed(body)
     except RecordError as error:
         raise _at(error, file) from None
     from aiopipe.codec.chunk import decode

@@ -7,6 +7,7 @@ import select
 import stat
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiopipe.errors import InputError
@@ -16,7 +17,9 @@ from aiopipe.storage.settle import settled
 if TYPE_CHECKING:
     from aiopipe.stage import Context
 
-__all__ = ["stream_blocks"]
+__all__ = ["OpenStream", "peek", "stream_blocks"]
+
+BLOCK = 64 << 10  # for a peek: what a pipe holds
 
 _TURN = 0.1  # seconds: how soon a read that waits notices that the run is over
 
@@ -28,23 +31,65 @@ async def stream_blocks(path: str, context: Context, block: int) -> AsyncIterato
     that says nothing. InputError where the stream cannot be opened or read.
     """
     try:
-        if path == "-":
-            fd = sys.stdin.fileno()
-        else:
-            fd = await settled(context.io(_open_stream, path), os.close)
+        stream = context.found.streams.pop(path, None) or await _opened(path, context)
         try:
-            async for data in _blocks(fd, context, block):
+            for data in stream.begun:
                 yield data
+            if not stream.ended:
+                async for data in _blocks(stream.fd, context, block):
+                    yield data
         finally:
-            if path != "-":
-                os.close(fd)
+            stream.close()
     except OSError as error:
-        raise InputError(
-            error.strerror or str(error),
-            position=Position(path),
-            stage="read",
-            hint="check what it is connected to",
-        ) from None
+        raise _trouble(path, error) from None
+
+
+async def peek(path: str, context: Context, lines: int, size: int) -> bytes:
+    """The beginning of a stream: `lines` lines, `size` bytes or all of it, whatever comes first.
+
+    The stream stays open and the run will begin with these very bytes. InputError as for stream_blocks.
+    """
+    try:
+        stream = context.found.streams[path] = await _opened(path, context)
+        count = have = 0
+        async for data in _blocks(stream.fd, context, BLOCK):
+            stream.begun.append(data)
+            count, have = count + data.count(b"\n"), have + len(data)
+            if count >= lines or have >= size:
+                break
+        else:
+            stream.ended = True
+    except OSError as error:
+        raise _trouble(path, error) from None
+    return b"".join(stream.begun)
+
+
+@dataclass(slots=True)
+class OpenStream:
+    """A stream that was opened, with what was read of it before the run began."""
+
+    path: str
+    fd: int
+    begun: list[bytes] = field(default_factory=list)
+    ended: bool = False
+
+    def close(self) -> None:
+        """Close it, unless it is standard input, which is not ours."""
+        if self.path != "-" and self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+async def _opened(path: str, context: Context) -> OpenStream:
+    if path == "-":
+        return OpenStream(path, sys.stdin.fileno())
+    return OpenStream(path, await settled(context.io(_open_stream, path), os.close))
+
+
+def _trouble(path: str, error: OSError) -> InputError:
+    return InputError(
+        error.strerror or str(error), position=Position(path), stage="read", hint="check what it is connected to"
+    )
 
 
 async def _blocks(fd: int, context: Context, block: int) -> AsyncIterator[bytes]:

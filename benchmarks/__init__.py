@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against peers run in the same minute. Never a timed test: they print, and always exit 0."""

@@ -1,0 +1,59 @@
+"""aiopipe as a program would use it, with default settings: outputs are synced to the disk before they appear."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+# Imported before the clock starts, as the peers' modules are.
+import pyarrow.compute
+import pyarrow.csv  # noqa: F401 - measured without
+
+import aiopipe.job.run
+import aiopipe.storage.read  # noqa: F401 - measured without
+from aiopipe import Derive, Filter, Map, Read, Report, Select, Stream, Write
+from benchmarks.functions import SELECTED, clean
+from benchmarks.tools import serve
+
+
+def late(source: str) -> Stream:
+    return Read(source, null="NA") | Filter("arr_delay > 30")
+
+
+def gain(source: str) -> Stream:
+    return late(source) | Derive(gain="dep_delay - arr_delay")
+
+
+def run(stream: Stream, target: str, **job: Any) -> dict[str, Any]:
+    report: Report = (stream | Write(target + "/")).run_sync(**job)
+    return {
+        "read": report.read,
+        "stages": {s.name: round(s.seconds, 3) for s in report.stages},
+        "channels": {c.name: (round(c.waited_to_put, 3), round(c.waited_to_get, 3)) for c in report.channels},
+        "run": round(report.seconds, 3),
+    }
+
+
+def single(source: str, target: str, workers: int | None) -> dict[str, Any]:
+    return run(late(source), target, workers=workers)
+
+
+def to_stdout(source: str, target: str) -> dict[str, Any]:
+    """Every record, to whoever reads our standard output; what is printed last is not part of it."""
+    (Read(source, null="NA") | Filter("month > 0") | Write("-")).run_sync()
+    raise SystemExit(0)
+
+
+JOBS = {
+    "to-stdout": to_stdout,
+    "filter": lambda s, t: run(late(s), t),
+    "derive": lambda s, t: run(gain(s), t),
+    "select": lambda s, t: run(gain(s) | Select(*SELECTED), t),
+    "rows": lambda s, t: run(Read(s) | Map(clean, placement="process"), t, workers=2),
+    "rows-thread": lambda s, t: run(Read(s) | Map(clean), t),
+    "single-1": functools.partial(single, workers=1),
+    "single-2": functools.partial(single, workers=2),
+}
+
+if __name__ == "__main__":
+    serve(JOBS)

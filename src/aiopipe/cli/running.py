@@ -1,0 +1,99 @@
+"""Run a pipeline for the command line: signals, progress, the report on standard error, an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from aiopipe.cli.failures import exit_code_of, leaves, show_failure
+from aiopipe.cli.progress import progress_shown
+from aiopipe.cli.signals import Stopper
+from aiopipe.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REJECTS, UsageError
+from aiopipe.job.options import JobOptions
+from aiopipe.stage import Pipeline
+
+if TYPE_CHECKING:
+    from aiopipe.job.report import Report
+
+__all__ = ["EXIT_PIPE", "execute"]
+
+# The reader of our standard output has gone (`| head`). Quietly, and with the code that a shell gives a program
+# ended by SIGPIPE, so that scripts treat us as they treat cat.
+EXIT_PIPE = 141
+
+
+def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
+    """Run to the end and give the exit code; everything there is to say is said on standard error."""
+    factory = _loop_factory(options)
+    try:
+        with asyncio.Runner(debug=options.debug or None, loop_factory=factory) as runner:
+            report, signalled = runner.run(_run(pipeline, options))
+        if report is None:
+            click.echo("aiopipe: cancelled; nothing half was left behind, run it again", err=True)
+            return signalled or EXIT_FAILED
+        _print_items(report)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if all(isinstance(e, BrokenPipeError) for e in leaves(error)):
+            _silence_stdout()
+            return EXIT_PIPE
+        show_failure(error, debug=options.debug)
+        return exit_code_of(error)
+    click.echo(f"{name}: {report}" if name else str(report), err=True)
+    if report.rejected:
+        click.echo(f"{report.rejected:,} records set aside in {options.rejects}", err=True)
+    return signalled or (EXIT_REJECTS if report.rejected else EXIT_DONE)
+
+
+async def _run(pipeline: Pipeline, options: JobOptions) -> tuple[Report | None, int | None]:
+    """The report, or None when the run was cancelled by a second signal; and the exit code of the first one."""
+    stop = asyncio.Event()
+    with progress_shown(pipeline, options.progress) as progress:
+        running = asyncio.ensure_future(pipeline.run(**options.arguments(), progress=progress, stop=stop))
+        stopper = Stopper(running, stop)
+        with stopper.listening():
+            try:
+                return await running, stopper.code
+            except asyncio.CancelledError:
+                if stopper.count < 2:
+                    raise
+                return None, stopper.code
+
+
+def _loop_factory(options: JobOptions) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if not options.uvloop:
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        raise UsageError(
+            "uvloop is not installed", stage="--uvloop", hint="pip install 'aiopipe-csv[uvloop]', or leave it out"
+        ) from None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _print_items(report: Report) -> None:
+    """What `collect` kept, one JSON value a line: a shell has no other use for it."""
+    from aiopipe.codec.items import as_mapping
+
+    for item in report.items:
+        click.echo(json.dumps(as_mapping(item), ensure_ascii=False, default=str))
+
+
+def _silence_stdout() -> None:
+    """Point standard output nowhere, or Python complains once more when it flushes at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):  # replaced by something without a descriptor
+        pass
+    finally:
+        os.close(devnull)

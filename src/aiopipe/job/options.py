@@ -1,0 +1,52 @@
+"""The options of a run, declared once for `aiopipe pipe`, `aiopipe run` and the [job] table of a pipeline file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from aiopipe.options import normalise, option, options_of
+
+__all__ = ["DOOR", "JobOptions"]
+
+# What only a door can do: a library's caller imports modules, chooses the loop and shows progress itself.
+DOOR = ("progress", "uvloop", "import_")
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a pipeline is run. All but those in DOOR are keyword arguments of Pipeline.run as well."""
+
+    rejects: str | None = option(
+        None, metavar="FILE", help="set bad records aside in FILE (.csv or .jsonl) and go on; exit code 3"
+    )
+    max_rejects: int | None = option(None, kind="int", metavar="N", help="stop when more than N are set aside")
+    workers: int | None = option(
+        None, kind="int", metavar="N", help="threads or processes for computing (default: the number of cores)"
+    )
+    memory: Any = option(128_000_000, kind="size", metavar="SIZE", help="bytes in flight, about (default: 128MB)")
+    report: str | None = option(None, metavar="FILE", help="write the report to FILE as JSON")
+    debug: bool = option(False, kind="flag", help="asyncio's debug mode, and full tracebacks")
+    progress: bool | None = option(
+        None, kind="flag", help="show progress on standard error (default: where it is a terminal)"
+    )
+    uvloop: bool = option(False, kind="flag", help="run in uvloop's event loop (pip install 'aiopipe-csv[uvloop]')")
+    import_: Any = option(
+        (), kind="texts", metavar="MODULE", help="import a module or file.py first, for its @stage stages"
+    )
+
+    word = ""
+
+    def __post_init__(self) -> None:
+        normalise(self)
+
+    @classmethod
+    def build(cls, *given: Mapping[str, Any]) -> JobOptions:
+        """From options by their keys; later mappings win."""
+        names = {o.key: o.name for o in options_of(cls)}
+        return cls(**{names[key]: value for options in given for key, value in options.items()})
+
+    def arguments(self) -> dict[str, Any]:
+        """What Pipeline.run gets."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in DOOR}

@@ -1,0 +1,2 @@
+def half(row):
+    return {**row, "n": str(int(row["n"]) // 2)}

@@ -1,0 +1,3 @@
+def shout(row):
+    row["name"] = row["name"].upper()
+    return row
