@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from aiopipe.arrays import Ints, Mask, gather
+from aiopipe.arrays import Ints, Mask, gather, mask_array
 from aiopipe.errors import UnknownNameError, column_hint
 from aiopipe.fields import decoded, quoted, unquoted
 from aiopipe.model import FileRef, Position, Reject
@@ -308,7 +308,7 @@ class Batch:
         columns = []
         for column in self.columns:
             if column.computed:
-                keep = pa.array(mask) if keep is None else keep
+                keep = mask_array(mask) if keep is None else keep
                 written = None if column.written is None else column.written.filter(keep)
                 column = replace(column, values=column.values.filter(keep), written=written)
             columns.append(column)

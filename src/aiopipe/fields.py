@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import Mask, as_text, holds_any, mask_to_numpy
+from aiopipe.arrays import EMPTY, Mask, as_text, byte_array, byte_scalar, holds_any, mask_to_numpy, text_scalar
 
 if TYPE_CHECKING:
     from aiopipe.batch import Header
@@ -29,7 +29,7 @@ def unquoted(raw: Any, quote: bytes) -> Any:
     # Nothing between the first byte and the last but doubled quotes: all else is taken one by one.
     odd = pc.or_(
         pc.match_substring(pc.replace_substring(inner, quote * 2, b""), quote),
-        pc.or_(pc.invert(pc.ends_with(raw, quote)), pc.less(pc.binary_length(raw), 2)),
+        pc.or_(pc.invert(pc.ends_with(raw, quote)), pc.equal(raw, byte_scalar(quote))),
     )
     result = pc.if_else(opened, pc.replace_substring(inner, quote * 2, quote), raw)
     odd = np.flatnonzero(mask_to_numpy(pc.and_(opened, odd)))
@@ -38,7 +38,7 @@ def unquoted(raw: Any, quote: bytes) -> Any:
     values = result.to_pylist()
     for i in odd.tolist():
         values[i] = unquote_one(raw[i].as_py(), quote)
-    return pa.array(values, pa.binary())
+    return byte_array(values)
 
 
 def unquote_one(raw: bytes, quote: bytes) -> bytes:
@@ -113,17 +113,16 @@ def quoted(values: Any, header: Header) -> Any:
     also set aside what is `unwritable`.
     """
     if values.null_count:
-        values = pc.fill_null(values, pa.scalar("", pa.string()))
+        values = pc.fill_null(values, EMPTY)
     if header.quote and holds_any(values, header.delimiter + header.quote + b"\r\n"):
         needs = pc.match_substring_regex(values, _special(header))
         if pc.any(needs).as_py():
-            mark = pa.scalar(header.quote.decode(), pa.string())
-            doubled = pc.replace_substring(values, mark.as_py(), mark.as_py() * 2)
-            nothing = pa.scalar("", pa.string())
-            values = pc.if_else(needs, pc.binary_join_element_wise(mark, doubled, mark, nothing), values)
+            quote = header.quote.decode()
+            mark, doubled = text_scalar(quote), pc.replace_substring(values, quote, quote * 2)
+            values = pc.if_else(needs, pc.binary_join_element_wise(mark, doubled, mark, EMPTY), values)
     if header.encoding == "utf-8" or _ascii(values):
         return values.view(pa.binary())
-    return pa.array([v.encode(header.encoding) for v in values.to_pylist()], pa.binary())
+    return byte_array([v.encode(header.encoding) for v in values.to_pylist()])
 
 
 def _special(header: Header) -> str:

@@ -50,9 +50,9 @@ def test_pandas_is_never_imported_even_where_it_is_installed(tmp_path: Path):
     (tmp_path / "pandas.py").write_text("print('pandas was imported')\n", encoding="utf-8")
     arrays = """
 C = {"n": pa.nulls(5, pa.int64()),
-     "s": pa.concat_arrays([pa.nulls(3, pa.string()), sql_arrow.strings(["q", "3"])]),
-     "x": pc.cast(sql_arrow.indices(range(5)), pa.float64())}
+     "s": pa.concat_arrays([pa.nulls(3, pa.string()), arrays.text_array(["q", "3"])]),
+     "x": pc.cast(arrays.place_array(range(5)), pa.float64())}
 """
-    start = WORK[: WORK.index("C = {")] + "import pyarrow.compute as pc\nimport aiopipe.sql.arrow as sql_arrow\n"
+    start = WORK[: WORK.index("C = {")] + "import pyarrow.compute as pc\nimport aiopipe.arrays as arrays\n"
     done = run(start + arrays + EVALUATE, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

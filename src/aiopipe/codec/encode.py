@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import Ints, mask_to_numpy, pieces, weave
+from aiopipe.arrays import Ints, byte_array, byte_scalar, mask_array, mask_to_numpy, pieces, text_array, weave
 from aiopipe.batch import Batch, Column, Header, Segment
 from aiopipe.errors import OutputError
 from aiopipe.fields import missing, quoted, unwritable
@@ -121,7 +121,7 @@ def _joined(batch: Batch, header: Header, anew: bool) -> Any:
     body, rows = batch.body, slice(None) if batch.rows is None else batch.rows
     width = body.ends.shape[1]
     spans: dict[int, tuple[Ints, Ints]] = {}  # by their first field; `width` is the line end
-    others: list[Any] = [pa.array([header.delimiter], pa.binary())]
+    others: list[Any] = [byte_array([header.delimiter])]
     order: list[int] = []  # a span's first field, or -1 - i for others[i]
     parts = list(_parts(batch, header, anew))
     for part in parts:
@@ -175,7 +175,7 @@ def _alone(batch: Batch, header: Header, anew: bool) -> Any:
     only = quoted(batch.text(column), header) if anew else _binary(batch.raw(column))
     empty = _empty(only)
     if header.quote and empty.any():
-        only = pc.if_else(pa.array(empty), pa.scalar(header.quote * 2, pa.binary()), only)
+        only = pc.if_else(mask_array(empty), byte_scalar(header.quote * 2), only)
     return only
 
 
@@ -184,7 +184,7 @@ def _binary(values: Any) -> Any:
 
 
 def _empty(raw: Any) -> Any:
-    return mask_to_numpy(pc.equal(pc.binary_length(raw), pa.scalar(0, pa.int32())))
+    return mask_to_numpy(pc.equal(raw, byte_scalar(b"")))
 
 
 def encode_header(batch: Batch) -> bytes:
@@ -208,7 +208,7 @@ def _name(column: Column, header: Header, anew: bool) -> bytes:
             return header.raw[column.field]
         if column.computed and column.name in header.names:
             return header.raw[header.names.index(column.name)]
-    name = pa.array([column.name], pa.string())
+    name = text_array([column.name])
     if unwritable(name, header) is not None:
         raise OutputError(
             f"the column name {column.name!r} cannot be written in this file ({header.encoding}"

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import Mask, mask_to_numpy
+from aiopipe.arrays import Mask, mask_to_numpy, null, text_array
 from aiopipe.errors import UsageError, nearest
 
 __all__ = ["TYPES", "cast", "guess", "parse_type"]
@@ -98,7 +98,7 @@ def guess(values: Iterable[str], nulls: Collection[str]) -> tuple[str, str | Non
 def _fitting(values: Iterable[str], name: str, shape: re.Pattern[str]) -> set[str]:
     """The values that look like a type and are of it: 2023-02-29 is no date."""
     looks = [v for v in values if shape.fullmatch(v)]
-    _, bad = cast(pa.array(looks, pa.string()), name, ())
+    _, bad = cast(text_array(looks), name, ())
     return set(looks if bad is None else (v for v, b in zip(looks, bad, strict=True) if not b))
 
 
@@ -117,7 +117,7 @@ def cast(values: Any, type_name: str, nulls: Collection[str]) -> tuple[Any, Mask
         pass
     misfits = _misfits(pc.drop_null(pc.unique(values)), kind)
     bad = pc.is_in(values, misfits)
-    return _convert(pc.if_else(bad, pa.scalar(None, pa.string()), values), kind), mask_to_numpy(bad)
+    return _convert(pc.if_else(bad, null(pa.string()), values), kind), mask_to_numpy(bad)
 
 
 def _misfits(values: Any, kind: pa.DataType) -> Any:
@@ -177,4 +177,4 @@ def _null(values: Any, nulls: Collection[str]) -> Any:
 
 @lru_cache(maxsize=256)
 def _tokens(nulls: frozenset[str]) -> Any:
-    return pa.array(sorted(nulls), pa.string())
+    return text_array(sorted(nulls))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.sql.arrow import double, null, string
+from aiopipe.arrays import EMPTY, double, null
 from aiopipe.sql.binding import Column
 from aiopipe.sql.literals import constant
 from aiopipe.sql.tree import Node, arguments, name
@@ -86,7 +86,7 @@ _COMPARE = {
 _ARITHMETIC = {"+": pc.add_checked, "-": pc.subtract_checked, "*": pc.multiply_checked, "/": pc.divide}
 _COMPARABLE = {"BIGINT", "DOUBLE", "VARCHAR", "BOOLEAN", "DATE", "TIMESTAMP", "TIMESTAMPTZ"}
 _NUMBERS = {"BIGINT", "DOUBLE"}
-_EMPTY, _UNKNOWN = string(""), null(pa.bool_())
+_UNKNOWN = null(pa.bool_())
 
 
 class _Planner:
@@ -179,7 +179,7 @@ def _apply(kind: str, kernel: Callable[..., Any], *parts: _Value) -> _Value:
 
 
 def _concat(left: Any, right: Any) -> Any:
-    return pc.binary_join_element_wise(left, right, _EMPTY)
+    return pc.binary_join_element_wise(left, right, EMPTY)
 
 
 def _logic(kernel: Callable[..., Any], parts: list[_Value]) -> _Value:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from aiopipe.arrays import unchunked
 from aiopipe.codec.types import TYPES, arrow_type
 from aiopipe.errors import ExpressionError
 from aiopipe.sql import direct
-from aiopipe.sql.arrow import joined
 from aiopipe.sql.binding import Column, bind, resolve
 from aiopipe.sql.caret import expression_error
 from aiopipe.sql.failures import isolate
@@ -85,7 +85,7 @@ class Expression:
         if self._direct is None:
             return None
         values = self._direct.run(columns)
-        return None if values is None else _of_length(joined(values), length, self.text)
+        return None if values is None else _of_length(unchunked(values), length, self.text)
 
     def _by_duckdb(self, select: str, columns: Mapping[str, Any], length: int) -> Evaluated:
         batch = self._batch(columns, length)
@@ -111,11 +111,11 @@ class Expression:
         except duckdb.Error as error:
             forget()
             raise ExpressionError(f"{_shown(self.text)}: {error}") from error
-        values = joined(table.column(0))
+        values = unchunked(table.column(0))
         return _of_length(_canonical(values, self.type if select[0] == "(" else ""), batch.num_rows, self.text)
 
     def _batch(self, columns: Mapping[str, Any], length: int) -> pa.RecordBatch:
-        arrays = [joined(columns[c.name]) for c in self._bound]
+        arrays = [unchunked(columns[c.name]) for c in self._bound]
         # Without a column there would be nothing to count the records by.
         names = [c.name for c in self._bound] or ["-"]
         return pa.RecordBatch.from_arrays(arrays or [pa.nulls(length, pa.int8())], names=names)

@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import Ints
-from aiopipe.sql.arrow import indices, mask, valid
+from aiopipe.arrays import Ints, mask_array, place_array, valid
 from aiopipe.sql.session import describe_error, evaluation_errors
 
 __all__ = ["isolate"]
@@ -37,7 +36,7 @@ def isolate(run: Run, select: str, batch: pa.RecordBatch) -> tuple[Any, dict[int
         offset += len(values)
     kind = good[0][1].type if good else run(select, batch.slice(0, 0)).type
     known = pa.concat_arrays([values for _, values in good]) if good else pa.nulls(0, kind)
-    return pc.take(known, indices(places)), dict(sorted(failed.items()))
+    return pc.take(known, place_array(places)), dict(sorted(failed.items()))
 
 
 Piece = tuple[Ints, Any, str | None]
@@ -55,7 +54,7 @@ def _pieces(run: Run, select: str, batch: pa.RecordBatch) -> Iterator[Piece]:
         yield from _halves(run, select, batch, rows)
         return
     null = ~valid(values)
-    yield rows[~null], values.filter(mask(~null)), None
+    yield rows[~null], values.filter(mask_array(~null)), None
     # Asked again without TRY: no failure may pass for a NULL, whatever an optimizer makes of IS NULL.
     yield from _halves(run, select, batch, rows[null & ~absent])
     for asked, alike in enumerate(_alike(batch, rows[null & absent])):
@@ -71,7 +70,7 @@ def _halves(run: Run, select: str, batch: pa.RecordBatch, rows: Ints) -> Iterato
         yield from _one(run, select, batch, rows)
         return
     try:
-        yield rows, run(select, batch.take(indices(rows))), None
+        yield rows, run(select, batch.take(place_array(rows))), None
     except evaluation_errors():
         middle = len(rows) // 2
         yield from _halves(run, select, batch, rows[:middle])
@@ -92,14 +91,20 @@ def _one(run: Run, select: str, batch: pa.RecordBatch, rows: Ints) -> Iterator[P
 
 def _fails_on(batch: pa.RecordBatch, row: int) -> str:
     """A message of our own: the input on which the expression fails."""
-    values = (f"{name} = {column[row].as_py()!r}" for name, column in zip(batch.schema.names, batch, strict=True))
+    values = (f"{name} = {_shown(column[row])}" for name, column in zip(batch.schema.names, batch, strict=True))
     return f"fails on {', '.join(value if len(value) <= 80 else value[:77] + '...' for value in values)}"
+
+
+def _shown(value: Any) -> str:
+    """A scalar as Python writes it; a time with a zone as text, for pyarrow takes it through pandas."""
+    zoned = pa.types.is_timestamp(value.type) and value.type.tz is not None
+    return repr((value.cast(pa.string()) if zoned else value).as_py())
 
 
 def _alike(batch: pa.RecordBatch, rows: Ints) -> Iterator[Ints]:
     """The records grouped by equal input: a bad value is often the same one, thousands of times."""
     groups: dict[tuple[str, ...], list[int]] = {}
-    inputs = batch.take(indices(rows))
+    inputs = batch.take(place_array(rows))
     keys = zip(*(map(repr, column) for column in inputs.columns), strict=True)
     for row, key in zip(rows.tolist(), keys, strict=True):
         groups.setdefault(key, []).append(row)

@@ -6,7 +6,9 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from aiopipe.sql.arrow import double, integer, mask, string
+import numpy as np
+
+from aiopipe.arrays import double, integer, mask_array, text_scalar
 from aiopipe.sql.tree import Node, literal
 
 __all__ = ["constant"]
@@ -24,9 +26,9 @@ def constant(node: Node) -> tuple[str, Any] | None:
         return None
     kind, text = found
     if kind == "STRING":
-        return "VARCHAR", string(text)
+        return "VARCHAR", text_scalar(text)
     if kind == "BOOLEAN":
-        return "BOOLEAN", mask([text.lower() == "true"])[0]
+        return "BOOLEAN", mask_array(np.array([text.lower() == "true"]))[0]
     if kind == "INTEGER":
         return _integer(text)
     return _number(text)

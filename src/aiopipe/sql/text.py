@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.sql.arrow import doubles, mask, string, strings, valid
+from aiopipe.arrays import EMPTY, doubles, mask_array, text_array, text_scalar, valid
 
 __all__ = ["WRITTEN", "as_text"]
 
@@ -43,15 +43,15 @@ def _doubles(values: Any) -> Any:
     if np.count_nonzero(whole) < len(whole) / _FEW:
         odd |= whole
     else:
-        longer = pc.binary_join_element_wise(text, string(".0"), string(""))
-        text = longer if whole.all() else pc.if_else(mask(whole), longer, text)
+        longer = pc.binary_join_element_wise(text, text_scalar(".0"), EMPTY)
+        text = longer if whole.all() else pc.if_else(mask_array(whole), longer, text)
     return _patch(text, numbers, odd) if odd.any() else text
 
 
 def _patch(text: Any, numbers: Any, odd: Any) -> Any:
     """Very small and very large numbers, infinity and NaN: Python's repr writes them as DuckDB does."""
     written = [_repr(x) for x in numbers[odd]]
-    return pc.replace_with_mask(text, mask(odd), strings(written))
+    return pc.replace_with_mask(text, mask_array(odd), text_array(written))
 
 
 def _repr(number: np.float64) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aiopipe.arrays import mask_array
 from aiopipe.codec.types import cast
 from aiopipe.errors import ExpressionError, UnknownNameError, UsageError, column_hint
 from aiopipe.sql import compile_expression, parse
@@ -89,8 +90,6 @@ def evaluated(batch: Any, scope: Scope, stage: str, wanted: Sequence[tuple[str, 
         return batch, results
     mask = np.zeros(len(batch), np.bool_)
     mask[list(reasons)] = True
-    import pyarrow as pa
-
-    keep = pa.array(~mask)
+    keep = mask_array(~mask)
     left = batch.reject(mask, stage, reasons.__getitem__, hint or "guard the expression, as in CASE or TRY_CAST")
     return left, [r.filter(keep) for r in results]

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from aiopipe.arrays import text_array
 from aiopipe.batch import Batch, Body, Column, Header, Segment, quoted
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.index import index
@@ -265,7 +265,7 @@ def _renamed(header: Header, names: Sequence[str]) -> Header:
         if name in header.names:
             raw.append(header.raw[header.names.index(name)])
         else:
-            raw.append(quoted(pa.array([name], pa.string()), header)[0].as_py())
+            raw.append(quoted(text_array([name]), header)[0].as_py())
     return replace(header, names=tuple(names), raw=tuple(raw), newline=header.newline or b"\n")
 
 
@@ -293,7 +293,7 @@ def _line(row: dict[str, Any], names: Sequence[str], header: Header) -> bytes:
         text = _text(row[name], name, 0, odd)
         if odd:
             raise FunctionError(odd[0].reason, stage="map", hint=odd[0].hint)
-        fields.append(quoted(pa.array([text], pa.string()), header)[0].as_py())
+        fields.append(quoted(text_array([text]), header)[0].as_py())
     if fields == [b""]:
         fields = [header.quote * 2]
     return header.delimiter.join(fields) + end

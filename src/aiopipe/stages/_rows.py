@@ -6,13 +6,13 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from operator import eq, itemgetter
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from aiopipe.arrays import mask_array, pieces, text_array
 from aiopipe.batch import Batch, Column, quoted
 from aiopipe.stages._calls import Fault
 
@@ -79,8 +79,6 @@ def _split_lines(batch: Batch) -> list[list[str]] | None:
 
 
 def _bytes(lines: Any) -> bytes:
-    from aiopipe.arrays import pieces
-
     return bytes(pieces(lines, [0, len(lines)])[0])
 
 
@@ -177,17 +175,15 @@ def _columns(
                 columns.append(old[name])
                 continue
         try:
-            values = pa.array(new, pa.string())
-        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, UnicodeEncodeError):
+            values = text_array(new)
+        except (TypeError, UnicodeEncodeError):
             new = [_text(v, name, i, odd) for i, v in enumerate(new)]
             if odd:
                 continue
-            values = pa.array(new, pa.string())
-        if values.null_count:
-            values = pc.fill_null(values, pa.scalar("", pa.string()))
+            values = text_array(new)
         written = None
         if name in old:
-            kept = pa.array([a == b for a, b in zip(new, before, strict=True)])
+            kept = mask_array(np.fromiter(map(eq, new, before), np.bool_, len(new)))
             written = pc.if_else(kept, batch.raw(old[name]), quoted(values, batch.body.header))
         columns.append(Column(name, -1, values, written))
     return tuple(columns), odd

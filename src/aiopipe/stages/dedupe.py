@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from aiopipe.arrays import byte_scalar
 from aiopipe.options import option, strings
 from aiopipe.stage import Context, Flow, Scope
 
@@ -85,7 +86,7 @@ def _keys(columns: list[Any]) -> list[bytes]:
     parts = []
     for column in plain:
         parts += [pc.cast(pc.binary_length(column), pa.string()).view(pa.binary()), column]
-    joined: list[bytes] = pc.binary_join_element_wise(*parts, pa.scalar(b":", pa.binary())).to_pylist()
+    joined: list[bytes] = pc.binary_join_element_wise(*parts, byte_scalar(b":")).to_pylist()
     return joined
 
 
