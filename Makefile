@@ -10,11 +10,12 @@ BENCHED := $(VENV)/.benched
 .PHONY: help setup demo test test-system lint types bench docs format clean
 
 help:  ## show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | sort | while read -r t what; do printf '%-12s %s\n' "$$t" "$$what"; done
 
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@echo "installing into $(VENV): a minute or so, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
 setup: $(STAMP)  ## make .venv with aiopipe and what its tests need
@@ -39,7 +40,7 @@ demo: $(STAMP)  ## run the sample pipeline over sample_data/ and show what it di
 test: $(STAMP)  ## run the tests (no root, no server, no internet)
 	$(BIN)/python -m pytest -m "not system"
 
-test-system: $(STAMP)  ## tests that need root (to mount a small disk) and strace; fails where they lack
+test-system: $(STAMP)  ## tests that need root (for a small disk) and strace
 	$(BIN)/python -m pytest -m system
 
 lint: $(STAMP)  ## ruff, format check, import layers
@@ -54,7 +55,7 @@ $(BENCHED): $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-bench: $(BENCHED)  ## measure against peers, medians of five; BENCH="--quick --runs 1" for a look
+bench: $(BENCHED)  ## measure against peers, medians of five (BENCH="--quick --runs 1")
 	$(BIN)/python -m benchmarks.csv_jobs $(BENCH)
 	$(BIN)/python -m benchmarks.memory $(filter --quick,$(BENCH))
 	$(BIN)/python -m benchmarks.loop $(filter --quick,$(BENCH))
