@@ -27,13 +27,13 @@ demo: $(STAMP)  ## run the sample pipeline over sample_data/ and show what it di
 	if [ $$code -ne 3 ]; then echo "exit code $$code, 3 was expected"; exit 1; fi
 	@echo "(exit code 3: done, and records were set aside, as they should be here)"
 	@echo
-	@echo "\$$ aiopipe pipe read demo-out/late/flights then select time_hour carrier flight dest arr_delay mph \\"
-	@echo "    then head 3 then write -"
-	@$(AIOPIPE) pipe read demo-out/late/flights then select time_hour carrier flight dest arr_delay mph \
-	    then head 3 then write -
+	@echo "\$$ aiopipe pipe read demo-out/late/flights then head 3 \\"
+	@echo "    then select time_hour carrier flight dest arr_delay mph then write -"
+	@$(AIOPIPE) pipe read demo-out/late/flights then head 3 \
+	    then select time_hour carrier flight dest arr_delay mph then write -
 	@echo
-	@echo "\$$ aiopipe pipe read demo-out/rejects.csv then select path line record byte reason then write -"
-	@$(AIOPIPE) pipe read demo-out/rejects.csv then select path line record byte reason then write -
+	@echo "\$$ aiopipe pipe read demo-out/rejects.csv then select path line reason then write -"
+	@$(AIOPIPE) pipe read demo-out/rejects.csv then select path line reason then write -
 	@echo
 	@echo "The outputs mirror the input: demo-out/late/flights/2013-01-01.csv and so on."
 

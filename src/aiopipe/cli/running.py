@@ -16,6 +16,7 @@ from aiopipe.cli.progress import progress_shown
 from aiopipe.cli.signals import Stopper
 from aiopipe.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REJECTS, UsageError
 from aiopipe.job.options import JobOptions
+from aiopipe.job.report import counted
 from aiopipe.stage import Pipeline
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
             return EXIT_PIPE
         show_failure(error, debug=options.debug)
         return exit_code_of(error)
-    click.echo(f"{name}: {report}" if name else str(report), err=True)
+    if name:
+        click.echo(name, err=True)
+    click.echo(str(report), err=True)
     if report.rejected:
-        click.echo(f"{report.rejected:,} records set aside in {options.rejects}", err=True)
+        click.echo(f"{counted(report.rejected, 'record')} set aside in {options.rejects}", err=True)
     return signalled or (EXIT_REJECTS if report.rejected else EXIT_DONE)
 
 

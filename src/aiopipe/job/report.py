@@ -7,7 +7,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ChannelReport", "Report", "StageReport"]
+__all__ = ["ChannelReport", "Report", "StageReport", "counted"]
+
+
+def counted(number: int, what: str) -> str:
+    """A number with its noun: `1 file`, `6,099 records`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 @dataclass(slots=True)
@@ -86,13 +91,14 @@ class Report:
         return json.dumps(data, indent=2, ensure_ascii=False)
 
     def __str__(self) -> str:
-        files = f"{self.files:,} file{'s' if self.files != 1 else ''}"
+        files = counted(self.files, "file")
         added = f" + {self.added:,} added" if self.added else ""
         line = (
-            f"{files}: {self.read:,} records read{added} = {self.written:,} written + {self.filtered:,} filtered"
-            f" + {self.rejected:,} rejected" + (f" + {self.unfinished:,} unfinished" if self.unfinished else "")
+            f"{files}: {counted(self.read, 'record')} read{added} = {self.written:,} written"
+            f" + {self.filtered:,} filtered + {self.rejected:,} rejected" + (f" + {self.unfinished:,} unfinished" if self.unfinished else "")
         )
-        speed = f"{self.bytes_read / 1e6:,.1f} MB in {self.seconds:.2f} s ({self.rate / 1e6:,.0f} MB/s)"
+        rate = self.rate / 1e6
+        speed = f"{self.bytes_read / 1e6:,.1f} MB in {self.seconds:.2f} s ({rate:,.{0 if rate >= 10 else 1}f} MB/s)"
         slowest = self.slowest
         tail = f"; slowest stage {slowest.name} ({slowest.seconds:.2f} s)" if slowest else ""
         text = f"{line}\n{speed}{tail}"
