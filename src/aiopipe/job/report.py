@@ -95,7 +95,8 @@ class Report:
         added = f" + {self.added:,} added" if self.added else ""
         line = (
             f"{files}: {counted(self.read, 'record')} read{added} = {self.written:,} written"
-            f" + {self.filtered:,} filtered + {self.rejected:,} rejected" + (f" + {self.unfinished:,} unfinished" if self.unfinished else "")
+            f" + {self.filtered:,} filtered + {self.rejected:,} rejected"
+            + (f" + {self.unfinished:,} unfinished" if self.unfinished else "")
         )
         rate = self.rate / 1e6
         speed = f"{self.bytes_read / 1e6:,.1f} MB in {self.seconds:.2f} s ({rate:,.{0 if rate >= 10 else 1}f} MB/s)"
