@@ -21,7 +21,10 @@ demo: $(STAMP)  ## run the sample pipeline over sample_data/ and show what it di
 	@$(BIN)/python -m aiopipe.demo
 
 test: $(STAMP)  ## run the tests (no root, no server, no internet)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not system"
+
+test-system: $(STAMP)  ## run the tests that need a system package or root
+	$(BIN)/python -m pytest -m system
 
 lint: $(STAMP)  ## ruff, format check, import layers
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("aiopipe.cli.run", "run", "Run a pipeline file (TOML)."),
     "explain": ("aiopipe.cli.explain", "explain", "Show the plan of a pipeline; reads no data."),
     "stages": ("aiopipe.cli.stages", "stages", "List the stages, or show one."),
+    "hash": ("aiopipe.cli.hash", "hash_", "Print the digests of files and trees."),
 }
 
 
@@ -62,7 +63,9 @@ def group() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors go to stderr, each with what to do next."""
     try:
-        result = group.main(args=None if argv is None else list(argv), prog_name="aiopipe", standalone_mode=False)
+        result = group.main(
+            args=None if argv is None else list(argv), prog_name="aiopipe", standalone_mode=False
+        )
     except click.exceptions.Abort:
         return 130
     except click.ClickException as error:
