@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("aiopipe.cli.explain", "explain", "Show the plan of a pipeline; reads no data."),
     "stages": ("aiopipe.cli.stages", "stages", "List the stages, or show one."),
     "hash": ("aiopipe.cli.hash", "hash_", "Print the digests of files and trees."),
+    "check": ("aiopipe.cli.check", "check", "Check files against a manifest."),
 }
 
 

@@ -20,7 +20,8 @@ from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm
 from aiopipe.sums.lanes import Done, Lanes, Runner
 from aiopipe.sums.machine import choose_backend, cores, lanes_for
-from aiopipe.sums.model import FileHash, Found, Problem, Signature
+from aiopipe.sums.model import FileHash, Found, Problem
+from aiopipe.sums.reader import Links
 from aiopipe.sums.runners import Local, Remote, Rendered, Work, make_reader, make_wrap
 from aiopipe.sums.schedule import Schedule
 from aiopipe.sums.walk import Walk, WalkOptions, as_bytes
@@ -86,24 +87,24 @@ class _Feeder:
     def feed(self, items: list[Found | Problem]) -> None:
         """Give items to the schedule."""
         paths: list[bytes] = []
-        follow = False
+        kind: tuple[bool, tuple[str, ...]] = (False, ())
         for item in items:
             if isinstance(item, Problem):
-                self._flush(paths, follow)
+                self._flush(paths, kind)
                 paths = []
                 failed = FileHash(item.path, item.status, (), None, item.reason)
                 self._schedule.add_done(item.path, self._wrap([failed]))
                 continue
-            if item.follow != follow:
-                self._flush(paths, follow)
-                paths, follow = [], item.follow
+            if (item.follow, item.algorithms) != kind:
+                self._flush(paths, kind)
+                paths, kind = [], (item.follow, item.algorithms)
             prefix = item.prefix
             paths += [prefix + name for name in item.names] if prefix else item.names
-        self._flush(paths, follow)
+        self._flush(paths, kind)
 
-    def _flush(self, paths: list[bytes], follow: bool) -> None:
+    def _flush(self, paths: list[bytes], kind: tuple[bool, tuple[str, ...]]) -> None:
         if paths:
-            self._schedule.add(paths, follow=follow)
+            self._schedule.add(paths, follow=kind[0], algorithms=kind[1])
 
 
 class _Run:
@@ -124,7 +125,7 @@ class _Run:
         self.backend = backend
         threads = backend == "threads"
         self.schedule: Schedule = Schedule(lanes=count, locked_seconds=_LOCKED_SECONDS if threads else 0.0)
-        self._links: dict[Signature, tuple[str, ...]] = {}
+        self._links: Links = {}
         self._work = work
         self._wrap = make_wrap(work)
         self.feeder = _Feeder(items, self.schedule, self._wrap)

@@ -70,6 +70,8 @@ def header(style: Style, algorithms: Sequence[str]) -> bytes:
     """What a manifest begins with; empty for most formats."""
     if style.format == "csv":
         return ",".join(("path", "size", "mtime_ns", *algorithms)).encode() + b"\r\n"
+    if style.format == "sfv":
+        return b"; written by aiopipe\n"  # a comment is also what tells an SFV file from others
     if style.format == "hashdeep":
         columns = ",".join(("size", *algorithms, "filename")).encode()
         here = os.fsencode(style.base or os.getcwd()).replace(b"\n", b"?")

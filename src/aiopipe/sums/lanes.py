@@ -103,7 +103,7 @@ class Lanes:
                 pieces, seconds = runner.finish()
                 self._report(Done(begun.popleft(), pieces, seconds))
         except BaseException as error:
-            nothing = Job(-1, 0, [], False, False)
+            nothing = Job(-1, 0, [], False, (), False)
             self._report(Done(begun[0] if begun else nothing, [], 0.0, error))
         finally:
             if runner is not None:

@@ -64,11 +64,15 @@ class FileHash(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A run of files from one directory: `prefix + name` is each path; `follow` opens symlinks too."""
+    """A run of files from one directory: `prefix + name` is each path; `follow` opens symlinks too.
+
+    `algorithms`, where there are any, are used for this run instead of those that were asked for.
+    """
 
     prefix: bytes
     names: list[bytes]
     follow: bool = False
+    algorithms: tuple[str, ...] = ()
 
 
 class Problem(NamedTuple):

@@ -10,10 +10,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from aiopipe.sums.algorithms import Algorithm, algorithm
 from aiopipe.sums.model import IRREGULAR, OK, UNREADABLE, UNSTABLE, VANISHED, FileHash, Signature
@@ -29,11 +35,15 @@ LARGE = 8 * 1024 * 1024
 BLOCK = 256 * 1024  # stays in the second-level cache between the kernel's copy and the hash
 _WIDE_BLOCK = 8 * 1024 * 1024  # BLAKE3 shares a block among cores, which pays from a few MiB on
 _TICK_NS = 20_000_000  # the coarsest common clock tick: two writes within it may bear the same time
+_RECENT_NS = 200_000_000  # longer than a write is likely to be held up half-way
 _MOST_LINKS = 65_536
 
 _BASE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _BASE |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+Links = dict[tuple[Signature, tuple[str, ...]], tuple[str, ...]]
 
 
 class Outcome(NamedTuple):
@@ -71,11 +81,11 @@ class Reader:
         algorithms: Sequence[str],
         *,
         stopped: Callable[[], bool] = _never,
-        seen_links: dict[Signature, tuple[str, ...]] | None = None,
+        seen_links: Links | None = None,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
-        self.algorithms: tuple[Algorithm, ...] = tuple(algorithm(name) for name in algorithms)
-        self._once = tuple(each.once for each in self.algorithms)
+        self._names = self._asked = tuple(algorithms)
+        self._use(self._asked)
         self._stopped = stopped
         self._links = seen_links if seen_links is not None else {}
         self._on_bytes = on_bytes
@@ -87,16 +97,20 @@ class Reader:
         *,
         follow: bool = False,
         alone: bool = False,
+        algorithms: tuple[str, ...] = (),
         seconds: float = 0.040,
     ) -> Outcome:
         """Hash the paths in order until `seconds` have passed.
 
-        With `alone` even a large file is read here and now. Errors never escape: they are results.
+        With `alone` even a large file is read here and now; `algorithms` are used instead of the reader's
+        own. Errors never escape: they are results.
         """
+        if (algorithms or self._asked) != self._names:
+            self._use(algorithms or self._asked)
         results: list[FileHash | None] = []
         flags = _BASE if follow else _BASE | _NOFOLLOW
         begin = time.perf_counter()
-        fresh = time.time_ns() - _TICK_NS
+        fresh = time.time_ns() - _RECENT_NS
         # Locals: this loop runs tens of thousands of times a second.
         clock, stopped, append = time.perf_counter, self._stopped, results.append
         make: Any = tuple.__new__  # a named tuple's own constructor is a Python function: 0.5 us more
@@ -149,31 +163,34 @@ class Reader:
                 break
         return Outcome(results, clock() - begin)
 
+    def _use(self, names: tuple[str, ...]) -> None:
+        self._names = names
+        self._algorithms: tuple[Algorithm, ...] = tuple(algorithm(name) for name in names)
+        self._once = tuple(each.once for each in self._algorithms)
+
     def _careful(self, fd: int, path: bytes) -> FileHash:
         """Everything but the ordinary small file; reads again, once, where the file changed under it."""
         for _attempt in (1, 2):
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return FileHash(path, IRREGULAR, (), None, _kind(status.st_mode))
-            _let_settle(status.st_ctime_ns)
-            os.lseek(fd, 0, os.SEEK_SET)
-            status = os.fstat(fd)
-            signature = _signature(status)
-            known = self._links.get(signature) if status.st_nlink > 1 else None
-            if known is not None:
-                return FileHash(path, OK, known, signature, how="link")
             try:
+                status = _settled(fd, status)
+                signature = _signature(status)
+                known = self._links.get((signature, self._names)) if status.st_nlink > 1 else None
+                if known is not None:
+                    return FileHash(path, OK, known, signature, how="link")
+                os.lseek(fd, 0, os.SEEK_SET)
                 digests, count = self._read(fd, status.st_size)
-                after = os.fstat(fd)
                 # /proc has files of size 0 with something in them; like everyone, take what is there.
-                if _signature(after) != signature or (count != status.st_size and status.st_size):
-                    raise _ChangedError
+                if _signature(os.fstat(fd)) != signature or (count != status.st_size and status.st_size):
+                    continue
             except _ChangedError:
                 continue
             if status.st_nlink > 1:
                 if len(self._links) >= _MOST_LINKS:
                     self._links.clear()
-                self._links[signature] = digests
+                self._links[signature, self._names] = digests
             return FileHash(path, OK, digests, signature._replace(size=count))
         return FileHash(path, UNSTABLE, (), None, "it changed while it was read, twice")
 
@@ -187,9 +204,9 @@ class Reader:
                     raise _ChangedError
             return tuple([each(data) for each in self._once]), len(data)
         block = BLOCK
-        hashers = [each.new() for each in self.algorithms]
-        if size > LARGE and self.algorithms[0].wide is not None and len(hashers) == 1:
-            block, hashers = _WIDE_BLOCK, [self.algorithms[0].wide()]
+        hashers = [each.new() for each in self._algorithms]
+        if size > LARGE and self._algorithms[0].wide is not None and len(hashers) == 1:
+            block, hashers = _WIDE_BLOCK, [self._algorithms[0].wide()]
         if len(self._buffer) != block:
             self._buffer = bytearray(block)
         view = memoryview(self._buffer)
@@ -232,16 +249,39 @@ def _signature(status: os.stat_result) -> Signature:
     return Signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
 
-def _let_settle(ctime_ns: int) -> None:
+def _settled(fd: int, status: os.stat_result) -> os.stat_result:
     """Wait until a change from now on would bear a later time than the last one does.
 
     File systems stamp changes with a clock that ticks every 1 to 10 ms. A file changed in this very tick
     could change again, at the same size, and show the same times. A time in the future is a clock that
-    differs (a network file system): waiting would not help.
+    differs (a network file system): waiting would not help. Raises _ChangedError where it goes on changing.
     """
-    age = time.time_ns() - ctime_ns
-    if 0 <= age < _TICK_NS:
+    for _ in range(3):
+        age = time.time_ns() - status.st_ctime_ns
+        if not 0 <= age < _TICK_NS:
+            if 0 <= age < _RECENT_NS and _open_for_writing(fd):
+                break  # a write is stamped when it begins, and this one may not have ended yet
+            return status
         time.sleep((_TICK_NS - age) / 1e9)
+        status = os.fstat(fd)
+    raise _ChangedError
+
+
+def _open_for_writing(fd: int) -> bool:
+    """Whether anybody may be writing to the file at this moment, as far as the kernel tells (Linux).
+
+    A read lease is granted only where nobody has the file open for writing (fcntl(2), "Leases"). It is given
+    back at once. The signal for a writer that arrives in between is one that is ignored by default.
+    """
+    if fcntl is None or not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN  # else: not our file, or a file system without leases
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
 
 
 def _kind(mode: int) -> str:

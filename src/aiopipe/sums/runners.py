@@ -109,7 +109,9 @@ class Local:
 
     def start(self, job: Job) -> None:
         """Do the job."""
-        self._outcome = self._reader.run(job.paths, follow=job.follow, alone=job.alone)
+        self._outcome = self._reader.run(
+            job.paths, follow=job.follow, alone=job.alone, algorithms=job.algorithms
+        )
 
     def finish(self) -> tuple[list[Piece], float]:
         """What `start` found."""
@@ -151,7 +153,7 @@ class Remote:
     def _send(self, job: Job) -> None:
         assert self._worker.stdin is not None
         with contextlib.suppress(OSError):  # `finish` sees the end of the answers and has it done again
-            send(self._worker.stdin, (job.paths, job.follow, job.alone))
+            send(self._worker.stdin, (job.paths, job.follow, job.alone, job.algorithms))
 
     def finish(self) -> tuple[list[Piece], float]:
         """Wait for the oldest answer; raises WorkerError where two workers in a row died of one job."""

@@ -30,6 +30,7 @@ class Job(NamedTuple):
     start: int
     paths: list[bytes]
     follow: bool
+    algorithms: tuple[str, ...]
     alone: bool
 
 
@@ -45,12 +46,13 @@ class Piece(NamedTuple):
 
 
 class _Batch:
-    __slots__ = ("follow", "left", "number", "paths", "pieces")
+    __slots__ = ("algorithms", "follow", "left", "number", "paths", "pieces")
 
-    def __init__(self, number: int, paths: list[bytes], follow: bool) -> None:
+    def __init__(self, number: int, paths: list[bytes], follow: bool, algorithms: tuple[str, ...]) -> None:
         self.number = number
         self.paths = paths
         self.follow = follow
+        self.algorithms = algorithms
         self.pieces: list[tuple[int, Any]] = []
         self.left = len(paths)
 
@@ -85,18 +87,18 @@ class Schedule:
         """True when nothing is waiting, running or held."""
         return not self._batches and not self.running
 
-    def add(self, paths: list[bytes], *, follow: bool = False) -> None:
+    def add(self, paths: list[bytes], *, follow: bool = False, algorithms: tuple[str, ...] = ()) -> None:
         """Take in a run of paths."""
-        batch = self._append(paths, follow)
+        batch = self._append(paths, follow, algorithms)
         self._waiting.append((batch, 0, len(paths)))
 
     def add_done(self, path: bytes, value: object) -> None:
         """Take in a result that is known already and only keeps its place in the order."""
-        batch = self._append([path], False)
+        batch = self._append([path], False, ())
         batch.pieces, batch.left = [(0, value)], 0
 
-    def _append(self, paths: list[bytes], follow: bool) -> _Batch:
-        batch = _Batch(self._next, paths, follow)
+    def _append(self, paths: list[bytes], follow: bool, algorithms: tuple[str, ...]) -> _Batch:
+        batch = _Batch(self._next, paths, follow, algorithms)
         self._next += 1
         self.held += len(paths)
         self._batches.append(batch)
@@ -109,7 +111,7 @@ class Schedule:
         if self._alone:
             batch, index = self._alone.popleft()
             self.running += 1
-            return Job(batch.number, index, [batch.paths[index]], batch.follow, True)
+            return Job(batch.number, index, [batch.paths[index]], batch.follow, batch.algorithms, True)
         if not self._waiting:
             return None
         if self._running_shared and self._running_shared * self._locked_seconds > self._per_file:
@@ -121,7 +123,7 @@ class Schedule:
             stop = start + size
         self.running += 1
         self._running_shared += 1
-        return Job(batch.number, start, batch.paths[start:stop], batch.follow, False)
+        return Job(batch.number, start, batch.paths[start:stop], batch.follow, batch.algorithms, False)
 
     def complete(self, job: Job, pieces: list[Piece], seconds: float) -> None:
         """Take what came of a job; paths that no piece covers are work left over and wait again."""

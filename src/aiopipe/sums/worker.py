@@ -30,8 +30,8 @@ def main() -> None:
     # A thread of its own takes jobs in, or both ends could be stuck writing to full pipes.
     threading.Thread(target=_take, args=(source, jobs), daemon=True).start()
     while True:
-        paths, follow, alone = jobs.get()
-        outcome = reader.run(paths, follow=follow, alone=alone)
+        paths, follow, alone, algorithms = jobs.get()
+        outcome = reader.run(paths, follow=follow, alone=alone, algorithms=algorithms)
         pieces = [
             (piece.start, piece.files, plain(piece.value)) for piece in pieces_of(outcome.results, wrap)
         ]
