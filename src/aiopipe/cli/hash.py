@@ -40,6 +40,7 @@ from aiopipe.errors import EXIT_DONE, EXIT_FAILED, UsageError
 )
 @click.option("-0", "--null", is_flag=True, help="Names of --files-from end in NUL.")
 @shared.walk_options
+@shared.cache_options
 @shared.lane_options
 @click.option("-v", "--verbose", is_flag=True, help="Say what was done, on standard error.")
 def hash_(
@@ -57,6 +58,9 @@ def hash_(
     hidden: bool,
     symlinks: str,
     one_file_system: bool,
+    cache: str | None,
+    cache_key: str,
+    rehash_older: str | None,
     jobs: str,
     backend: str,
     progress: bool | None,
@@ -75,7 +79,8 @@ def hash_(
     from aiopipe.sums.engine import HashOptions
     from aiopipe.sums.formats import Style
 
-    options = HashOptions(shared.algorithm_names(algorithms), shared.jobs_number(jobs), backend)
+    remembered = shared.cache_from(cache, cache_key, rehash_older)
+    options = HashOptions(shared.algorithm_names(algorithms), shared.jobs_number(jobs), backend, remembered)
     chosen = "bsd" if tag else form or ("gnu" if len(options.algorithms) == 1 else "bsd")
     if tag and form not in (None, "bsd"):
         raise UsageError(f"--tag and --format {form} contradict each other")
@@ -110,11 +115,12 @@ def _hash(
     from aiopipe.sums.model import Found, Problem
     from aiopipe.sums.walk import Walk, WalkOptions
 
-    failed = 0
+    failed = rotten = 0
+    own = options.cache.files() if options.cache is not None else frozenset()
     with shared.terminable(), shared.sink(output) as (out, names, inodes):
         walk = Walk(
             [root for root in roots if root != b"-"],
-            WalkOptions(**choice, leave_out=names, leave_out_inodes=inodes),
+            WalkOptions(**choice, leave_out=names | own, leave_out_inodes=inodes),
         )
 
         def items() -> Iterator[Found | Problem]:
@@ -128,6 +134,13 @@ def _hash(
         try:
             for piece in run_rendered(items(), options, style, roots=roots[:16], tick=progress.tick):
                 out.write(piece.text)
+                for result in piece.fresh:
+                    if result.how == "rot":
+                        rotten += 1
+                        progress.clear()
+                        shared.report_failure(
+                            result.path, "bit rot", "other bytes under the same size and times"
+                        )
                 progress.files += piece.files
                 progress.size += piece.size
                 for result in piece.failed:
@@ -136,11 +149,12 @@ def _hash(
                     shared.report_failure(result.path, result.status, result.reason)
         finally:
             progress.clear()
-    if verbose or failed or walk.skipped:
+    if verbose or failed or rotten or walk.skipped:
         summary = f"{shared.plural(progress.files, 'file')} hashed, {shared.human(progress.size)}"
         without = f"; {failed:,} without a digest" if failed else ""
+        without += f"; {rotten:,} with bit rot" if rotten else ""
         click.echo(f"aiopipe: {summary}{without}{shared.skipped_clause(walk.skipped)}", err=True)
-    return EXIT_FAILED if failed else EXIT_DONE
+    return EXIT_FAILED if failed or rotten else EXIT_DONE
 
 
 def _standard_input(algorithms: tuple[str, ...], style: Any) -> bytes:

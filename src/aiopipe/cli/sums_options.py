@@ -11,11 +11,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
 from aiopipe.errors import EXIT_TERMINATED, InputError, UsageError
+
+if TYPE_CHECKING:
+    from aiopipe.sums.cache import CacheOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +69,37 @@ def walk_options(function: F) -> F:
             ),
         ],
     )
+
+
+def cache_options(function: F) -> F:
+    """The options of the cache."""
+    return _apply(
+        function,
+        [
+            click.option("--cache", metavar="FILE", help="Remember digests in FILE; read only what changed."),
+            click.option(
+                "--cache-key",
+                type=click.Choice(["ctime", "mtime", "size+mtime"]),
+                default="ctime",
+                show_default=True,
+                help="What must be as it was for a file to count as unchanged.",
+            ),
+            click.option(
+                "--rehash-older", metavar="AGE", help="Read again what was hashed longer ago, such as 30d."
+            ),
+        ],
+    )
+
+
+def cache_from(path: str | None, key: str, older: str | None) -> CacheOptions | None:
+    """The cache that was asked for, if any."""
+    if path is None:
+        if older is not None:
+            raise UsageError("--rehash-older without --cache", hint="name the cache that remembers the age")
+        return None
+    from aiopipe.sums.cache import CacheOptions, duration
+
+    return CacheOptions(path, key, None if older is None else duration(older))
 
 
 def lane_options(function: F) -> F:

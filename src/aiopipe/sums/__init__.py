@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aiopipe.sums.algorithms import algorithm, known_algorithms
+    from aiopipe.sums.cache import CacheOptions
     from aiopipe.sums.engine import HashOptions, hash_batches, hash_files
     from aiopipe.sums.model import FileHash, Found, Problem, Signature
     from aiopipe.sums.walk import Walk, WalkOptions
 
 __all__ = [
+    "CacheOptions",
     "FileHash",
     "Found",
     "HashOptions",
@@ -30,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     "algorithms": ("algorithm", "known_algorithms"),
+    "cache": ("CacheOptions",),
     "engine": ("HashOptions", "hash_batches", "hash_files"),
     "model": ("FileHash", "Found", "Problem", "Signature"),
     "walk": ("Walk", "WalkOptions"),

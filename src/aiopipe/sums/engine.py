@@ -27,6 +27,7 @@ from aiopipe.sums.schedule import Schedule
 from aiopipe.sums.walk import Walk, WalkOptions, as_bytes
 
 if TYPE_CHECKING:
+    from aiopipe.sums.cache import CacheOptions, CacheWriter
     from aiopipe.sums.formats import Style
 
     AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -51,6 +52,7 @@ class HashOptions:
     algorithms: tuple[str, ...] = ("sha256",)
     jobs: int = 0
     backend: str = "threads"
+    cache: CacheOptions | None = None
 
     def __post_init__(self) -> None:
         if not self.algorithms:
@@ -126,10 +128,32 @@ class _Run:
         threads = backend == "threads"
         self.schedule: Schedule = Schedule(lanes=count, locked_seconds=_LOCKED_SECONDS if threads else 0.0)
         self._links: Links = {}
+        self._cache: CacheWriter | None = None
+        if options.cache is not None:
+            from aiopipe.sums.cache import CacheWriter
+
+            self._cache = CacheWriter(options.cache)
+            work = work._replace(cache=(options.cache.path, options.cache.key, options.cache.rehash_older))
         self._work = work
         self._wrap = make_wrap(work)
         self.feeder = _Feeder(items, self.schedule, self._wrap)
-        self.lanes = Lanes(count, self._runner if threads else self._remote, report)
+        self._report = report
+        self.lanes = Lanes(count, self._runner if threads else self._remote, self._done)
+
+    def _done(self, done: Done) -> None:
+        """Called in a lane's thread, so that neither a loop nor the printing waits for the cache's disk."""
+        if self._cache is not None and done.pieces:
+            try:
+                self._record(self._cache, done)
+            except Exception as error:
+                done = done._replace(error=error)
+        self._report(done)
+
+    def _record(self, cache: CacheWriter, done: Done) -> None:
+        names = done.job.algorithms or self._work.algorithms
+        for _, _, value in done.pieces:
+            if value is not None:
+                cache.record(value.fresh if isinstance(value, Rendered) else value, names, done.begun_ns)
 
     def _runner(self) -> Runner:
         reader = make_reader(self._work, stopped=self._is_stopped, seen_links=self._links)
@@ -145,6 +169,11 @@ class _Run:
         if done.error is not None:
             raise done.error
         self.schedule.complete(done.job, done.pieces, done.seconds)
+
+    def close(self) -> None:
+        """Commit what the cache has been told; the lanes have ended."""
+        if self._cache is not None:
+            self._cache.close()
 
     def dispatch(self) -> None:
         while (job := self.schedule.next_job()) is not None:
@@ -209,6 +238,7 @@ def _run(
         run.lanes.stop()
         # Ctrl-C is answered within a second, even where a dead network disk holds a lane in the kernel.
         run.lanes.join(_PATIENCE)
+        run.close()
 
 
 async def hash_batches(
@@ -218,6 +248,7 @@ async def hash_batches(
     walk: WalkOptions | None = None,
     jobs: int = 0,
     backend: str = "threads",
+    cache: CacheOptions | None = None,
 ) -> AsyncIterator[list[FileHash]]:
     """Hash files and whole trees, off the event loop: lists of results, in order.
 
@@ -228,7 +259,7 @@ async def hash_batches(
 
     loop = asyncio.get_running_loop()
     names = (algorithms,) if isinstance(algorithms, str) else tuple(algorithms)
-    options = HashOptions(names, jobs, backend)
+    options = HashOptions(names, jobs, backend, cache)
     items, roots = await asyncio.to_thread(_items, paths, walk)
     finished: list[Done] = []
     wake = asyncio.Event()
@@ -267,6 +298,7 @@ async def hash_batches(
             await asyncio.wait([pulling])
         while run.lanes.alive:  # noqa: ASYNC110  # threads end at their next block; nobody could set an event
             await asyncio.sleep(0.001)
+        await asyncio.to_thread(run.close)
 
 
 async def hash_files(
@@ -276,6 +308,7 @@ async def hash_files(
     walk: WalkOptions | None = None,
     jobs: int = 0,
     backend: str = "threads",
+    cache: CacheOptions | None = None,
 ) -> AsyncIterator[FileHash]:
     """Hash files and whole trees, off the event loop: one `FileHash` per file, in order.
 
@@ -293,7 +326,7 @@ async def hash_files(
     >>> asyncio.run(main())
     a.txt 5 5d41402abc4b2a76b9719d911017c592
     """
-    batches = hash_batches(paths, algorithms, walk=walk, jobs=jobs, backend=backend)
+    batches = hash_batches(paths, algorithms, walk=walk, jobs=jobs, backend=backend, cache=cache)
     async with contextlib.aclosing(batches) as each:  # type: ignore[type-var]
         async for results in each:
             for result in results:

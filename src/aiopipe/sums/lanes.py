@@ -26,6 +26,7 @@ class Done(NamedTuple):
     job: Job
     pieces: list[Piece]
     seconds: float
+    begun_ns: int
     error: BaseException | None = None
 
 
@@ -37,8 +38,8 @@ class Runner(Protocol):
     def start(self, job: Job) -> None:
         """Begin a job."""
 
-    def finish(self) -> tuple[list[Piece], float]:
-        """What came of the oldest job begun, and the seconds it took."""
+    def finish(self) -> tuple[list[Piece], float, int]:
+        """What came of the oldest job begun, the seconds it took, and when it began."""
 
     def close(self) -> None:
         """Let go of the worker, if there is one."""
@@ -100,11 +101,11 @@ class Lanes:
                         return
                     begun.append(job)
                     runner.start(job)
-                pieces, seconds = runner.finish()
-                self._report(Done(begun.popleft(), pieces, seconds))
+                done = runner.finish()
+                self._report(Done(begun.popleft(), *done))
         except BaseException as error:
             nothing = Job(-1, 0, [], False, (), False)
-            self._report(Done(begun[0] if begun else nothing, [], 0.0, error))
+            self._report(Done(begun[0] if begun else nothing, [], 0.0, 0, error))
         finally:
             if runner is not None:
                 runner.close()

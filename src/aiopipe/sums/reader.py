@@ -54,6 +54,7 @@ class Outcome(NamedTuple):
 
     results: list[FileHash | None]
     seconds: float
+    begun_ns: int
 
 
 class _ChangedError(Exception):
@@ -110,7 +111,8 @@ class Reader:
         results: list[FileHash | None] = []
         flags = _BASE if follow else _BASE | _NOFOLLOW
         begin = time.perf_counter()
-        fresh = time.time_ns() - _RECENT_NS
+        begun_ns = time.time_ns()
+        fresh = begun_ns - _RECENT_NS
         # Locals: this loop runs tens of thousands of times a second.
         clock, stopped, append = time.perf_counter, self._stopped, results.append
         make: Any = tuple.__new__  # a named tuple's own constructor is a Python function: 0.5 us more
@@ -161,7 +163,10 @@ class Reader:
                 close(fd)
             if clock() > deadline or stopped():
                 break
-        return Outcome(results, clock() - begin)
+        return Outcome(results, clock() - begin, begun_ns)
+
+    def close(self) -> None:
+        """Let go of what it holds."""
 
     def _use(self, names: tuple[str, ...]) -> None:
         self._names = names

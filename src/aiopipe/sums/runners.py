@@ -33,6 +33,7 @@ class Work(NamedTuple):
 
     algorithms: tuple[str, ...]
     style: tuple[Any, ...] | None = None
+    cache: tuple[Any, ...] | None = None
 
 
 class Rendered(NamedTuple):
@@ -42,11 +43,16 @@ class Rendered(NamedTuple):
     files: int
     size: int
     failed: list[FileHash]
+    fresh: list[FileHash]
 
 
 def make_reader(work: Work, **options: Any) -> Reader:
     """The reader for some work, in this thread."""
-    return Reader(work.algorithms, **options)
+    if work.cache is None:
+        return Reader(work.algorithms, **options)
+    from aiopipe.sums.cache import CachedReader, CacheOptions
+
+    return CachedReader(work.algorithms, CacheOptions(*work.cache), **options)
 
 
 def make_wrap(work: Work) -> Callable[[list[FileHash]], Any]:
@@ -56,6 +62,8 @@ def make_wrap(work: Work) -> Callable[[list[FileHash]], Any]:
     from aiopipe.sums.formats import Style, renderer
 
     render = renderer(Style(*work.style), work.algorithms)
+
+    remembers = work.cache is not None
 
     def rendered(results: list[FileHash]) -> Rendered:
         lines: list[bytes] = []
@@ -71,7 +79,8 @@ def make_wrap(work: Work) -> Callable[[list[FileHash]], Any]:
                 continue
             lines.append(line)
             size += result[3][0] if result[3] is not None else 0
-        return Rendered(b"".join(lines), len(results) - len(failed), size, failed)
+        fresh = [each for each in results if each[5] != "cache"] if remembers else []
+        return Rendered(b"".join(lines), len(results) - len(failed), size, failed, fresh)
 
     return rendered
 
@@ -105,7 +114,7 @@ class Local:
     def __init__(self, reader: Reader, wrap: Callable[[list[FileHash]], Any]) -> None:
         self._reader = reader
         self._wrap = wrap
-        self._outcome = Outcome([], 0.0)
+        self._outcome = Outcome([], 0.0, 0)
 
     def start(self, job: Job) -> None:
         """Do the job."""
@@ -113,12 +122,14 @@ class Local:
             job.paths, follow=job.follow, alone=job.alone, algorithms=job.algorithms
         )
 
-    def finish(self) -> tuple[list[Piece], float]:
+    def finish(self) -> tuple[list[Piece], float, int]:
         """What `start` found."""
-        return pieces_of(self._outcome.results, self._wrap), self._outcome.seconds
+        results, seconds, begun_ns = self._outcome
+        return pieces_of(results, self._wrap), seconds, begun_ns
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Let the reader go."""
+        self._reader.close()
 
 
 _COMMAND = "import sys; sys.path[:] = {path!r}; from aiopipe.sums.worker import main; main()"
@@ -155,7 +166,7 @@ class Remote:
         with contextlib.suppress(OSError):  # `finish` sees the end of the answers and has it done again
             send(self._worker.stdin, (job.paths, job.follow, job.alone, job.algorithms))
 
-    def finish(self) -> tuple[list[Piece], float]:
+    def finish(self) -> tuple[list[Piece], float, int]:
         """Wait for the oldest answer; raises WorkerError where two workers in a row died of one job."""
         answer = self._receive()
         if answer is None and not self._stopped():
@@ -167,8 +178,9 @@ class Remote:
                 f"two worker processes ended while hashing {os.fsdecode(job.paths[0])} and its neighbours",
                 hint="run again with --backend threads; the kernel's log may say why they were killed",
             )
-        pieces, seconds = answer
-        return [Piece(start, count, self._revive(value)) for start, count, value in pieces], seconds
+        pieces, seconds, begun_ns = answer
+        revived = [Piece(start, files, self._revive(value)) for start, files, value in pieces]
+        return revived, seconds, begun_ns
 
     def _receive(self) -> Any:
         assert self._worker.stdout is not None
@@ -179,8 +191,10 @@ class Remote:
             return None
         if self._work.style is None:
             return [_revived(each) for each in value]
-        text, files, size, failed = value
-        return Rendered(text, files, size, [_revived(each) for each in failed])
+        text, files, size, failed, fresh = value
+        return Rendered(
+            text, files, size, [_revived(each) for each in failed], [_revived(each) for each in fresh]
+        )
 
     def _replace(self) -> None:
         self.close()
@@ -205,7 +219,8 @@ def plain(value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, Rendered):
-        return (value.text, value.files, value.size, [_plain(each) for each in value.failed])
+        failed = [_plain(each) for each in value.failed]
+        return (value.text, value.files, value.size, failed, [_plain(each) for each in value.fresh])
     return [_plain(each) for each in value]
 
 

@@ -36,7 +36,7 @@ def main() -> None:
             (piece.start, piece.files, plain(piece.value)) for piece in pieces_of(outcome.results, wrap)
         ]
         try:
-            send(target, (pieces, outcome.seconds))
+            send(target, (pieces, outcome.seconds, outcome.begun_ns))
         except OSError:
             os._exit(1)  # the parent is gone
 
