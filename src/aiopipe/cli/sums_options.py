@@ -18,6 +18,7 @@ import click
 from aiopipe.errors import EXIT_TERMINATED, InputError, UsageError
 
 if TYPE_CHECKING:
+    from aiopipe.sums.audit import Finding
     from aiopipe.sums.cache import CacheOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -198,6 +199,42 @@ def skipped_clause(skipped: Counter[str]) -> str:
     if not skipped:
         return ""
     return "; skipped " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(skipped.items()))
+
+
+def print_finding(finding: Finding, form: str) -> None:
+    """One line about one file on standard output."""
+    if form == "jsonl":
+        import base64
+        import json
+
+        record: dict[str, str] = {"status": finding.status}
+        for key, name in (("path", finding.name), ("was", finding.was)):
+            if not name:
+                continue
+            try:
+                record[key] = name.decode("utf-8")
+            except UnicodeDecodeError:
+                record[key + "_b64"] = base64.b64encode(name).decode("ascii")
+        if finding.reason:
+            record["reason"] = finding.reason
+        line = json.dumps(record, ensure_ascii=False).encode()
+    else:
+        from aiopipe.sums.formats import escape
+
+        was = escape(finding.was) + b" -> " if finding.was else b""
+        reason = f" ({finding.reason})".encode() if finding.reason else b""
+        line = finding.status.encode().ljust(12) + was + escape(finding.name) + reason
+    sys.stdout.buffer.write(line + b"\n")
+
+
+_WORDS = ("ok", "changed", "bit rot", "moved", "new", "unreadable", "unstable", "incomparable", "missing")
+
+
+def print_counts(counts: Counter[str], seen: str, skipped: Counter[str], bad_lines: int) -> None:
+    """The summary of an audit: the words and how often each fell."""
+    words = ", ".join(f"{counts[word]:,} {word}" for word in _WORDS if counts[word]) or "nothing"
+    bad = f"; {plural(bad_lines, 'line')} of the manifest not understood" if bad_lines else ""
+    click.echo(f"aiopipe: {seen}: {words}{bad}{skipped_clause(skipped)}", err=True)
 
 
 class Progress:

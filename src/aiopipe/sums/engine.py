@@ -185,14 +185,16 @@ def run_batches(
     options: HashOptions,
     *,
     roots: Sequence[bytes] = (),
+    head: int = 0,
     tick: Callable[[], None] | None = None,
 ) -> Iterator[list[FileHash]]:
     """Hash without an event loop: lists of results, in the order of the items.
 
+    With `head`, the digests are of the first so many bytes of each file and nothing else of it is read.
     `tick` is called about ten times a second while it waits. Closing the generator, or an exception such as
     KeyboardInterrupt in it, ends every lane before it returns.
     """
-    return _run(items, options, Work(options.algorithms), roots, tick)
+    return _run(items, options, Work(options.algorithms, head=head), roots, tick)
 
 
 def run_rendered(

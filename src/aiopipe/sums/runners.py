@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple
 
 from aiopipe.errors import WorkerError
 from aiopipe.sums.model import OK, FileHash, Signature
-from aiopipe.sums.reader import Outcome, Reader
+from aiopipe.sums.reader import HeadReader, Outcome, Reader
 from aiopipe.sums.schedule import Job, Piece
 
 __all__ = ["Local", "Remote", "Rendered", "Work", "make_reader", "make_wrap"]
@@ -28,12 +28,14 @@ class Work(NamedTuple):
     """What a runner is to do with each path; plain values, so that it can go to another process.
 
     With `style` (see `aiopipe.sums.formats`) the lines of a manifest are made where the digests are, and a
-    piece is a `Rendered`; without, a piece is a list of `FileHash`.
+    piece is a `Rendered`; without, a piece is a list of `FileHash`. `head` is how many bytes of each file are
+    hashed; 0 for all.
     """
 
     algorithms: tuple[str, ...]
     style: tuple[Any, ...] | None = None
     cache: tuple[Any, ...] | None = None
+    head: int = 0
 
 
 class Rendered(NamedTuple):
@@ -48,6 +50,8 @@ class Rendered(NamedTuple):
 
 def make_reader(work: Work, **options: Any) -> Reader:
     """The reader for some work, in this thread."""
+    if work.head:
+        return HeadReader(work.algorithms, work.head, **options)
     if work.cache is None:
         return Reader(work.algorithms, **options)
     from aiopipe.sums.cache import CachedReader, CacheOptions
