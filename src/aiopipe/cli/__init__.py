@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit": ("aiopipe.cli.audit", "audit", "Say what changed, moved, rotted or is new since a manifest."),
     "diff": ("aiopipe.cli.diff", "diff", "Compare two manifests; reads no file."),
     "dupes": ("aiopipe.cli.dupes", "dupes", "Find files with the same bytes; link or delete them."),
+    "bag": ("aiopipe.cli.bag", "bag", "Make or validate a bag (BagIt, RFC 8493)."),
 }
 
 
