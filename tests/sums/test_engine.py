@@ -14,6 +14,7 @@ from aiopipe.errors import InputError, UsageError, WorkerError
 from aiopipe.sums import HashOptions, Walk, WalkOptions, hash_batches, hash_files
 from aiopipe.sums.engine import run_batches
 from aiopipe.sums.reader import LARGE
+from aiopipe.sums.schedule import Job
 
 from .conftest import regular_files
 
@@ -176,41 +177,51 @@ def test_an_error_in_the_stream_of_paths_arrives_and_nothing_is_left():
         list(run_batches(broken(), HashOptions()))
 
 
-def test_a_worker_that_is_killed_is_replaced_and_every_file_is_hashed(tmp_path: Path, monkeypatch):
-    from aiopipe.sums import runners
+def remote(monkeypatch, deaths: int):
+    """A runner whose first workers are dead before they have done anything."""
+    from aiopipe.sums.runners import Remote, Work
 
-    small_tree(tmp_path, 1500)
     spawned = []
-    real = runners.Remote._spawn
+    real = Remote._spawn
 
     def spawn(self):
         worker = real(self)
-        if not spawned:
+        if len(spawned) < deaths:
             worker.kill()
+            worker.wait()
         spawned.append(worker)
         return worker
 
-    monkeypatch.setattr(runners.Remote, "_spawn", spawn)
-    results = asyncio.run(collect(tmp_path, backend="processes", jobs=2))
+    monkeypatch.setattr(Remote, "_spawn", spawn)
+    return Remote(Work(("sha256",)), lambda: False), spawned
+
+
+def jobs_over(root: Path) -> list[Job]:
+    paths = regular_files(root)
+    return [Job(0, start, paths[start : start + 50], False, (), False) for start in range(0, len(paths), 50)]
+
+
+def test_a_worker_that_is_killed_is_replaced_and_every_file_is_hashed(tmp_path: Path, monkeypatch):
+    small_tree(tmp_path, 100)
+    runner, spawned = remote(monkeypatch, 1)
+    first, second = jobs_over(tmp_path)
+    runner.start(first)
+    runner.start(second)
+    results = [result for _ in range(2) for piece in runner.finish()[0] for result in piece.value]
+    runner.close()
     assert {result.path: result.digests[0] for result in results} == expected(tmp_path)
-    assert len(spawned) == 3
+    assert len(spawned) == 2
     assert all(worker.poll() is not None for worker in spawned)
 
 
 def test_workers_that_keep_dying_are_an_error_that_names_the_file(tmp_path: Path, monkeypatch):
-    from aiopipe.sums import runners
-
     small_tree(tmp_path, 5)
-    real = runners.Remote._spawn
-
-    def spawn(self):
-        worker = real(self)
-        worker.kill()
-        return worker
-
-    monkeypatch.setattr(runners.Remote, "_spawn", spawn)
+    runner, spawned = remote(monkeypatch, 2)
+    runner.start(jobs_over(tmp_path)[0])
     with pytest.raises(WorkerError, match=r"two worker processes ended while hashing .*/0/0000"):
-        asyncio.run(collect(tmp_path, backend="processes", jobs=1))
+        runner.finish()
+    runner.close()
+    assert all(worker.poll() is not None for worker in spawned)
 
 
 def test_batches_are_the_same_results_many_at_a_time(tmp_path: Path):

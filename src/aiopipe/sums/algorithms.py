@@ -13,8 +13,7 @@ import hashlib
 import importlib
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiopipe.errors import UnknownNameError, UsageError, nearest
 
@@ -31,8 +30,7 @@ class Hasher(Protocol):
         """The digest of all bytes so far, lower case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Algorithm:
+class Algorithm(NamedTuple):
     """One algorithm: its name, its tag in BSD-style lines, its digest's length in hexadecimal digits.
 
     `new` makes a hasher; `once` is the digest of one bytes-like object (quicker for small files);

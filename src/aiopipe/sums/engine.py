@@ -138,7 +138,9 @@ class _Run:
         self._wrap = make_wrap(work)
         self.feeder = _Feeder(items, self.schedule, self._wrap)
         self._report = report
-        self.lanes = Lanes(count, self._runner if threads else self._remote, self._done)
+        # One lane works in this process: it is there at once, and a job in it costs no transport.
+        makers = [self._runner] + [self._runner if threads else self._remote] * (count - 1)
+        self.lanes = Lanes(makers, self._done)
 
     def _done(self, done: Done) -> None:
         """Called in a lane's thread, so that neither a loop nor the printing waits for the cache's disk."""

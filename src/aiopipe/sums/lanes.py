@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from aiopipe.sums.schedule import Job, Piece
@@ -46,23 +46,21 @@ class Runner(Protocol):
 
 
 class Lanes:
-    """`count` threads with a runner each; `report` is called in a lane's thread for every job done."""
+    """A thread for each of `makers`, which make runners; `report` is called in it for every job done."""
 
-    def __init__(self, count: int, make: Callable[[], Runner], report: Callable[[Done], None]) -> None:
+    def __init__(self, makers: Sequence[Callable[[], Runner]], report: Callable[[Done], None]) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._report = report
-        self._make = make
-        self.count = count
         self._stopped = False
         self._threads = [
-            threading.Thread(target=self._work, name=f"aiopipe-hash-{number}", daemon=True)
-            for number in range(count)
+            threading.Thread(target=self._work, args=(make,), name=f"aiopipe-hash-{number}", daemon=True)
+            for number, make in enumerate(makers)
         ]
         for thread in self._threads:
             thread.start()
 
     def stopped(self) -> bool:
-        """Runners ask this between files and between blocks."""
+        """Runners ask this between the blocks of large files."""
         return self._stopped
 
     def submit(self, job: Job) -> None:
@@ -86,11 +84,11 @@ class Lanes:
         """True while any lane has not ended."""
         return any(thread.is_alive() for thread in self._threads)
 
-    def _work(self) -> None:
+    def _work(self, make: Callable[[], Runner]) -> None:
         begun: deque[Job] = deque()
         runner: Runner | None = None
         try:
-            runner = self._make()
+            runner = make()
             while True:
                 while len(begun) < runner.depth:
                     try:

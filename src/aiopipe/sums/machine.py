@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from pathlib import Path
 
 from aiopipe.sums.model import Found, Problem
 
@@ -62,7 +61,7 @@ def lanes_for(roots: Iterable[bytes]) -> tuple[int, str]:
         kind = _file_system(root)
         if kind in _NETWORK:
             return 1, f"{os.fsdecode(root)} is on a network file system ({kind})"
-        if _rotates(Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")):
+        if _rotates(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"):
             return 1, f"{os.fsdecode(root)} is on a rotating disk"
     return cores(), "cores"
 
@@ -84,18 +83,20 @@ def _file_system(path: bytes) -> str:
     return kind
 
 
-def _rotates(block: Path) -> bool:
+def _rotates(block: str) -> bool:
     """Whether a block device, or a disk below it, says it rotates. Virtual disks always say so: ignored."""
     try:
-        real = block.resolve(strict=True)
-        slaves = (
-            [each.resolve() for each in (real / "slaves").iterdir()] if (real / "slaves").is_dir() else []
-        )
-        if slaves:
-            return any(_rotates(slave) for slave in slaves)
-        if not (real / "queue").is_dir():  # a partition
-            real = real.parent
-        return real.name.startswith(("sd", "hd")) and (real / "queue/rotational").read_text().strip() == "1"
+        real = os.path.realpath(block, strict=True)
+        slaves = os.path.join(real, "slaves")
+        below = os.listdir(slaves) if os.path.isdir(slaves) else []
+        if below:
+            return any(_rotates(os.path.join(slaves, each)) for each in below)
+        if not os.path.isdir(os.path.join(real, "queue")):  # a partition
+            real = os.path.dirname(real)
+        if not os.path.basename(real).startswith(("sd", "hd")):
+            return False
+        with open(os.path.join(real, "queue", "rotational")) as file:
+            return file.read().strip() == "1"
     except OSError:
         return False
 

@@ -36,6 +36,7 @@ BLOCK = 256 * 1024  # stays in the second-level cache between the kernel's copy 
 _WIDE_BLOCK = 8 * 1024 * 1024  # BLAKE3 shares a block among cores, which pays from a few MiB on
 _TICK_NS = 20_000_000  # the coarsest common clock tick: two writes within it may bear the same time
 _RECENT_NS = 200_000_000  # longer than a write is likely to be held up half-way
+_MANY_CORES = (os.cpu_count() or 1) >= 4  # on fewer, a thread for each lane is as quick without hand-offs
 _MOST_LINKS = 65_536
 
 _BASE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -72,9 +73,9 @@ def _never() -> bool:
 class Reader:
     """Hashes runs of paths with the same algorithms; one per thread or process.
 
-    `stopped` is asked between files and between blocks. `seen_links` may be shared between the readers of
-    one process, so that a file with many names is read once. `on_bytes` is told of progress inside large
-    files.
+    `stopped` is asked between the blocks of large files; small ones are soon done. `seen_links` may be
+    shared between the readers of one process, so that a file with many names is read once. `on_bytes` is
+    told of progress inside large files.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Reader:
         begun_ns = time.time_ns()
         fresh = begun_ns - _RECENT_NS
         # Locals: this loop runs tens of thousands of times a second.
-        clock, stopped, append = time.perf_counter, self._stopped, results.append
+        clock, append = time.perf_counter, results.append
         make: Any = tuple.__new__  # a named tuple's own constructor is a Python function: 0.5 us more
         os_open, fstat, read, close = os.open, os.fstat, os.read, os.close
         once = self._once[0] if len(self._once) == 1 else None
@@ -161,7 +162,7 @@ class Reader:
                 append(_refused(path, error, follow))
             finally:
                 close(fd)
-            if clock() > deadline or stopped():
+            if clock() > deadline:
                 break
         return Outcome(results, clock() - begin, begun_ns)
 
@@ -210,7 +211,7 @@ class Reader:
             return tuple([each(data) for each in self._once]), len(data)
         block = BLOCK
         hashers = [each.new() for each in self._algorithms]
-        if size > LARGE and self._algorithms[0].wide is not None and len(hashers) == 1:
+        if size > LARGE and _MANY_CORES and len(hashers) == 1 and self._algorithms[0].wide is not None:
             block, hashers = _WIDE_BLOCK, [self._algorithms[0].wide()]
         if len(self._buffer) != block:
             self._buffer = bytearray(block)
@@ -281,7 +282,7 @@ class HeadReader(Reader):
                     close(fd)
             except OSError as error:
                 append(_refused(path, error, follow))
-            if clock() > deadline or self._stopped():
+            if clock() > deadline:
                 break
         return Outcome(results, clock() - begin, begun_ns)
 
