@@ -7,6 +7,7 @@ anything is `aiopipe.sums.dedupe`'s, which compares byte for byte first and trus
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -65,29 +66,18 @@ class Duplicates:
         for size in sizes:
             seen[size] = seen.get(size, 0) + 1
         places = (place for place, size in enumerate(sizes) if seen[size] > 1)
-        heads = self._hashed((paths[place] for place in places), HEAD)
-        order = {}
-        by_head: dict[tuple[int, str], list[FileHash]] = {}
-        for number, result in enumerate(heads):
-            order[result.path] = number
-            by_head.setdefault((result.size, result.digests[0]), []).append(result)
-        alike = [found for found in by_head.values() if _inodes(found) > 1]
+        by_head: dict[tuple[int, str], list[tuple[int, FileHash]]] = {}
+        quick = dataclasses.replace(self.options, algorithms=(quick_algorithm(),))
+        for number, result in enumerate(self._hashed((paths[place] for place in places), quick, HEAD)):
+            by_head.setdefault((result.size, result.digests[0]), []).append((number, result))
+        alike = [found for found in by_head.values() if len(found) > 1]
         del by_head
-        whole = {}
-        large = sorted(
-            (each.path for found in alike if found[0].size > HEAD for each in found), key=order.__getitem__
-        )
-        for result in self._hashed(large, 0):
-            whole[result.path] = result
+        alike = [found for found in alike if _inodes([each for _, each in found]) > 1]
+        candidates = sorted(((number, each.path) for found in alike for number, each in found))
         groups: dict[tuple[int, str], list[FileHash]] = {}
-        for found in alike:
-            for head in found:
-                final = head if head.size <= HEAD else whole.get(head.path)
-                if final is not None:
-                    groups.setdefault((final.size, final.digests[0]), []).append(final)
-        first = sorted(groups.values(), key=lambda each: min(order[one.path] for one in each))
-        for members in first:
-            members.sort(key=lambda one: order[one.path])
+        for result in self._hashed((path for _, path in candidates), self.options, 0):
+            groups.setdefault((result.size, result.digests[0]), []).append(result)
+        for members in groups.values():  # in the order of their first members, as a dict keeps it
             if _inodes(members) > 1:
                 yield _group(members)
 
@@ -114,14 +104,14 @@ class Duplicates:
                 self.tick()
         return paths, sizes
 
-    def _hashed(self, paths: Iterable[bytes], head: int) -> Iterator[FileHash]:
+    def _hashed(self, paths: Iterable[bytes], options: HashOptions, head: int) -> Iterator[FileHash]:
         """The results of reading these; failures are set aside."""
         source = iter(paths)
         first = next(source, None)
         if first is None:
             return
         follow = self.walk.options.symlinks == "follow"
-        batches = run_batches(_runs(chain((first,), source), follow), self.options, head=head, tick=self.tick)
+        batches = run_batches(_runs(chain((first,), source), follow), options, head=head, tick=self.tick)
         for batch in batches:
             for result in batch:
                 if result.status == OK:
@@ -136,6 +126,14 @@ def default_algorithm() -> str:
         return algorithm("blake3").name
     except UsageError:
         return "sha256"
+
+
+def quick_algorithm() -> str:
+    """The quickest there is, for a first look that decides nothing alone."""
+    try:
+        return algorithm("xxh128").name
+    except UsageError:
+        return "crc32"
 
 
 def _runs(paths: Iterable[bytes], follow: bool) -> Iterator[Found]:

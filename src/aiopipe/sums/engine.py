@@ -123,7 +123,7 @@ class _Run:
         count = options.jobs or (lanes_for(roots)[0] if roots else cores())
         backend = options.backend
         if backend == "auto":
-            backend, items = choose_backend(items, count)
+            backend, items = choose_backend(items, count, work.head)
         self.backend = backend
         threads = backend == "threads"
         self.schedule: Schedule = Schedule(lanes=count, locked_seconds=_LOCKED_SECONDS if threads else 0.0)

@@ -101,11 +101,13 @@ def _rotates(block: str) -> bool:
         return False
 
 
-def choose_backend(items: Iterable[Found | Problem], lanes: int) -> tuple[str, Iterator[Found | Problem]]:
+def choose_backend(
+    items: Iterable[Found | Problem], lanes: int, head: int = 0
+) -> tuple[str, Iterator[Found | Problem]]:
     """`processes` for a huge tree of tiny files, else `threads`; and the items, those peeked at included.
 
     Threads share one interpreter lock, which a small file holds for most of its time. Worker processes do
-    not, and cost some 50 ms to start. So they pay from thousands of files on, of less than 12 KiB a lane.
+    not, and cost some 50 ms to start. With `head`, so many bytes of each file are read. So they pay from thousands of files on, of less than 12 KiB a lane.
     """
     if lanes < 2:
         return "threads", iter(items)
@@ -120,7 +122,8 @@ def choose_backend(items: Iterable[Found | Problem], lanes: int) -> tuple[str, I
     whole = chain(peeked, source)
     if count < _PEEK:
         return "threads", whole
-    sizes = list(_sizes([item for item in peeked if isinstance(item, Found)]))
+    runs = [item for item in peeked if isinstance(item, Found)]
+    sizes = [min(size, head or size) for size in _sizes(runs)]
     tiny = bool(sizes) and sum(sizes) / len(sizes) < _TINY * lanes
     return ("processes" if tiny else "threads"), whole
 
