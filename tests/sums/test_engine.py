@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aiopipe.errors import InputError, UsageError, WorkerError
-from aiopipe.sums import HashOptions, Walk, WalkOptions, hash_batches, hash_files
+from aiopipe.sums import HashOptions, Walk, WalkOptions, find_files, hash_batches, hash_files
 from aiopipe.sums.engine import run_batches
 from aiopipe.sums.reader import LARGE
 from aiopipe.sums.schedule import Job
@@ -234,3 +234,76 @@ def test_batches_are_the_same_results_many_at_a_time(tmp_path: Path):
     assert sum(len(batch) for batch in found) == len(
         [path for path in regular_files(tmp_path) if b"/0/" not in path]
     )
+
+
+def test_finding_and_hashing_are_two_steps_of_one_stream(tmp_path: Path):
+    small_tree(tmp_path)
+    results = asyncio.run(collect(find_files(tmp_path, WalkOptions(exclude=("0/",)))))
+    wanted = {path: digest for path, digest in expected(tmp_path).items() if b"/0/" not in path}
+    assert {result.path: result.digests[0] for result in results} == wanted
+
+
+def test_an_asynchronous_source_may_name_files_in_any_way_and_its_order_is_kept(tmp_path: Path):
+    small_tree(tmp_path, 30)
+    paths = [Path(os.fsdecode(path)) for path in regular_files(tmp_path)]
+
+    async def source():
+        yield paths[0]
+        await asyncio.sleep(0.01)
+        yield [str(path) for path in paths[1:20]]
+        yield [os.fsencode(path) for path in paths[20:]]
+
+    results = asyncio.run(collect(source(), jobs=3))
+    assert [Path(result.name) for result in results] == paths
+
+
+def test_a_source_that_fails_or_that_is_left_waiting_leaves_nothing_behind(tmp_path: Path):
+    small_tree(tmp_path, 3)
+    closed = []
+
+    async def broken():
+        yield tmp_path / "0" / "0000"
+        raise RuntimeError("upstream")
+
+    async def endless():
+        try:
+            yield tmp_path / "0" / "0000"
+            await asyncio.sleep(3600)
+        finally:
+            closed.append(True)
+
+    with pytest.raises(RuntimeError, match="upstream"):
+        asyncio.run(collect(broken()))
+
+    async def one() -> None:
+        async with aclosing(hash_files(endless())) as results:
+            async for result in results:
+                assert result.ok
+                break
+
+    asyncio.run(one())
+    assert closed == [True]
+
+
+def test_cancelled_while_it_starts_it_leaves_no_thread(tmp_path: Path):
+    small_tree(tmp_path, 3)
+
+    async def main(turns: int) -> None:
+        task = asyncio.ensure_future(collect(tmp_path, jobs=3))
+        for _ in range(turns):
+            await asyncio.sleep(0.0002)
+        task.cancel()
+        await asyncio.wait([task])
+
+    for turns in range(12):
+        asyncio.run(main(turns))
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("aiopipe-hash")]
+
+
+def test_a_directory_that_is_not_there_is_an_error_of_finding(tmp_path: Path):
+    async def main() -> None:
+        async for _ in find_files(tmp_path / "absent"):
+            pass
+
+    with pytest.raises(InputError):
+        asyncio.run(main())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiopipe.sums.algorithms import algorithm, known_algorithms
     from aiopipe.sums.cache import CacheOptions
-    from aiopipe.sums.engine import HashOptions, hash_batches, hash_files
+    from aiopipe.sums.engine import HashOptions, find_files, hash_batches, hash_files
     from aiopipe.sums.model import FileHash, Found, Problem, Signature
     from aiopipe.sums.walk import Walk, WalkOptions
 
@@ -25,6 +25,7 @@ __all__ = [
     "Walk",
     "WalkOptions",
     "algorithm",
+    "find_files",
     "hash_batches",
     "hash_files",
     "known_algorithms",
@@ -33,7 +34,7 @@ __all__ = [
 _HOMES = {
     "algorithms": ("algorithm", "known_algorithms"),
     "cache": ("CacheOptions",),
-    "engine": ("HashOptions", "hash_batches", "hash_files"),
+    "engine": ("HashOptions", "find_files", "hash_batches", "hash_files"),
     "model": ("FileHash", "Found", "Problem", "Signature"),
     "walk": ("Walk", "WalkOptions"),
 }

@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from aiopipe.errors import UsageError
+from aiopipe.errors import InputError, UsageError
 from aiopipe.sums.algorithms import algorithm
 from aiopipe.sums.lanes import Done, Lanes, Runner
 from aiopipe.sums.machine import choose_backend, cores, lanes_for
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from aiopipe.sums.formats import Style
 
     AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    Source = AnyPath | Sequence[AnyPath] | Found | Problem
+    Paths = AnyPath | Iterable[AnyPath] | Iterable[Found | Problem] | AsyncIterable[Source]
 
-__all__ = ["HashOptions", "hash_batches", "hash_files", "run_batches", "run_rendered"]
+__all__ = ["HashOptions", "find_files", "hash_batches", "hash_files", "run_batches", "run_rendered"]
 
 Items = Iterable[Found | Problem]
 
@@ -85,6 +87,18 @@ class _Feeder:
                 return taken
         self.ended = len(taken) < most
         return taken
+
+    async def pull_from(self, upstream: AsyncIterator[Any]) -> list[Found | Problem]:
+        """The next item of an asynchronous source, whichever way it names its files."""
+        try:
+            item = await anext(upstream)
+        except StopAsyncIteration:
+            self.ended = True
+            return []
+        if isinstance(item, Found | Problem):
+            return [item]
+        paths = [item] if isinstance(item, str | bytes | os.PathLike) else item
+        return [Found(b"", [as_bytes(path) for path in paths], follow=True)]
 
     def feed(self, items: list[Found | Problem]) -> None:
         """Give items to the schedule."""
@@ -246,7 +260,7 @@ def _run(
 
 
 async def hash_batches(
-    paths: AnyPath | Iterable[AnyPath] | Items,
+    paths: Paths,
     algorithms: str | Iterable[str] = "sha256",
     *,
     walk: WalkOptions | None = None,
@@ -256,15 +270,17 @@ async def hash_batches(
 ) -> AsyncIterator[list[FileHash]]:
     """Hash files and whole trees, off the event loop: lists of results, in order.
 
-    `paths` is a path, some paths, or `Found` runs from `find_files` or a `Walk`. See `hash_files` for the
-    rest; this is the same for those who handle many results at a time.
+    `paths` is a path, some paths, a `Walk`, or an asynchronous source of files: `find_files`, or any async
+    iterator over paths, lists of paths or `Found` runs (lists are quicker: each is one hop). See `hash_files`
+    for the rest; this is the same for those who handle many results at a time.
     """
     import asyncio
 
     loop = asyncio.get_running_loop()
     names = (algorithms,) if isinstance(algorithms, str) else tuple(algorithms)
     options = HashOptions(names, jobs, backend, cache)
-    items, roots = await asyncio.to_thread(_items, paths, walk)
+    upstream = aiter(paths) if isinstance(paths, AsyncIterable) else None
+    items, roots = ([], []) if upstream is not None else await asyncio.to_thread(_items, paths, walk)
     finished: list[Done] = []
     wake = asyncio.Event()
 
@@ -276,7 +292,15 @@ async def hash_batches(
         loop.call_soon_threadsafe(arrived)
 
     work = Work(options.algorithms)
-    run = await asyncio.to_thread(_Run, items, options, work, report, roots)
+    starting = asyncio.ensure_future(asyncio.to_thread(_Run, items, options, work, report, roots))
+    try:
+        run = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        run = await starting  # its threads are there, or soon will be: they must end with us
+        run.lanes.stop()
+        await asyncio.to_thread(run.lanes.join)
+        await asyncio.to_thread(run.close)
+        raise
     schedule, feeder = run.schedule, run.feeder
     pulling: asyncio.Future[list[Found | Problem]] | None = None
     try:
@@ -285,7 +309,8 @@ async def hash_batches(
                 feeder.feed(pulling.result())
                 pulling = None
             if pulling is None and not feeder.ended and schedule.wants_input:
-                pulling = asyncio.ensure_future(asyncio.to_thread(feeder.pull))
+                pull = asyncio.to_thread(feeder.pull) if upstream is None else feeder.pull_from(upstream)
+                pulling = asyncio.ensure_future(pull)
                 pulling.add_done_callback(lambda _: wake.set())
             run.dispatch()
             for results in schedule.ready():
@@ -299,6 +324,8 @@ async def hash_batches(
     finally:
         run.lanes.stop()
         if pulling is not None:
+            if upstream is not None:
+                pulling.cancel()
             await asyncio.wait([pulling])
         while run.lanes.alive:  # noqa: ASYNC110  # threads end at their next block; nobody could set an event
             await asyncio.sleep(0.001)
@@ -306,7 +333,7 @@ async def hash_batches(
 
 
 async def hash_files(
-    paths: AnyPath | Iterable[AnyPath] | Items,
+    paths: Paths,
     algorithms: str | Iterable[str] = "sha256",
     *,
     walk: WalkOptions | None = None,
@@ -335,6 +362,36 @@ async def hash_files(
         async for results in each:
             for result in results:
                 yield result
+
+
+async def find_files(
+    paths: AnyPath | Iterable[AnyPath], walk: WalkOptions | None = None
+) -> AsyncIterator[Found]:
+    """The files below some paths, off the event loop: runs of up to 1,024 names of one directory, in order.
+
+    Raises InputError for a path that does not exist, or a directory that cannot be listed; who wants to go
+    on past those gives a `Walk` to `hash_batches`, where they are results.
+
+    >>> import asyncio, tempfile, pathlib
+    >>> async def main() -> None:
+    ...     with tempfile.TemporaryDirectory() as folder:
+    ...         pathlib.Path(folder, "a.txt").touch()
+    ...         async for run in find_files(folder):
+    ...             print(run.names)
+    >>> asyncio.run(main())
+    [b'a.txt']
+    """
+    import asyncio
+
+    items, _ = await asyncio.to_thread(_items, paths, walk)
+    source = iter(items)
+    while run := await asyncio.to_thread(lambda: list(islice(source, 16))):
+        for item in run:
+            if isinstance(item, Problem):
+                raise InputError(
+                    f"{os.fsdecode(item.path)}: {item.reason}", hint="exclude it, or make it readable"
+                )
+            yield item
 
 
 def _items(paths: object, walk: WalkOptions | None) -> tuple[Items, list[bytes]]:

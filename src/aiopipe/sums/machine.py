@@ -107,7 +107,8 @@ def choose_backend(
     """`processes` for a huge tree of tiny files, else `threads`; and the items, those peeked at included.
 
     Threads share one interpreter lock, which a small file holds for most of its time. Worker processes do
-    not, and cost some 50 ms to start. With `head`, so many bytes of each file are read. So they pay from thousands of files on, of less than 12 KiB a lane.
+    not, and cost some 50 ms to start. So they pay from thousands of files on, of less than 12 KiB a lane.
+    With `head`, no more than so many bytes of each file are read.
     """
     if lanes < 2:
         return "threads", iter(items)
