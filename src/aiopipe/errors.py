@@ -16,7 +16,6 @@ Each message says where (path, line, record, byte) and each carries a hint: what
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -133,6 +132,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("amuont", ["id", "amount"])
     'did you mean amount?'
     """
+    import difflib  # not above: every worker process imports this module, and few of them err
+
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [k for k in names if k.lower() == name.lower()]
     if close:

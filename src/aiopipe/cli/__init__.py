@@ -16,6 +16,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("aiopipe.cli.run", "run", "Run a pipeline file (TOML)."),
     "explain": ("aiopipe.cli.explain", "explain", "Show the plan of a pipeline; reads only a sample."),
     "stages": ("aiopipe.cli.stages", "stages", "List the stages, or show one."),
+    "hash": ("aiopipe.cli.hash", "hash_", "Print the digests of files and trees."),
+    "check": ("aiopipe.cli.check", "check", "Check files against a manifest."),
+    "audit": ("aiopipe.cli.audit", "audit", "Say what changed, moved, rotted or is new since a manifest."),
+    "diff": ("aiopipe.cli.diff", "diff", "Compare two manifests; reads no file."),
+    "dupes": ("aiopipe.cli.dupes", "dupes", "Find files with the same bytes; link or delete them."),
+    "bag": ("aiopipe.cli.bag", "bag", "Make or validate a bag (BagIt, RFC 8493)."),
 }
 
 

@@ -1,0 +1,175 @@
+"""`aiopipe check`: files against a manifest, whoever wrote it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+
+import click
+
+from aiopipe.cli import sums_options as shared
+from aiopipe.errors import EXIT_DONE, EXIT_FAILED, AiopipeError
+
+
+@click.command("check")
+@click.argument("manifests", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-a",
+    "--algorithm",
+    "algorithms",
+    multiple=True,
+    metavar="ALG[,ALG...]",
+    help="How lines that do not say so were hashed. [default: found out]",
+)
+@click.option("--base", metavar="DIR", help="Names are relative to DIR. [default: the current directory]")
+@click.option("--quiet", is_flag=True, help="No line for a file that is all right.")
+@click.option("--status", is_flag=True, help="Print nothing; the exit code tells.")
+@click.option("--strict", is_flag=True, help="Lines that are not understood are a failure.")
+@click.option("--ignore-missing", is_flag=True, help="Say nothing about files that are not there.")
+@click.option("-w", "--warn", is_flag=True, help="Name each line that is not understood.")
+@shared.lane_options
+def check(
+    manifests: tuple[str, ...],
+    algorithms: tuple[str, ...],
+    base: str | None,
+    quiet: bool,
+    status: bool,
+    strict: bool,
+    ignore_missing: bool,
+    warn: bool,
+    jobs: str,
+    backend: str,
+    progress: bool | None,
+) -> int:
+    """Check files against MANIFESTS; - is standard input.
+
+    Takes what sha256sum and its kin write, with or without --tag and -z; also b3sum's, xxhsum's, hashdeep's,
+    SFV, JSON lines and CSV. Output and exit codes are those of `sha256sum -c`: 0 when every file is there
+    and has its digest, else 1.
+
+    \b
+    aiopipe check SHA256SUMS
+    aiopipe check --quiet --base /mnt/backup SHA256SUMS
+    """
+    from aiopipe.sums.engine import HashOptions
+
+    options = HashOptions(jobs=shared.jobs_number(jobs), backend=backend)
+    asked = shared.algorithm_names(algorithms, ())
+    good = True
+    with shared.terminable():
+        for name in manifests:
+            one = _Check(name, quiet, status, strict, ignore_missing, warn, shared.Progress(progress and not status))
+            try:
+                good &= one.run(options, asked, os.fsencode(base) if base else b"")
+            except AiopipeError as error:
+                if len(manifests) == 1:
+                    raise
+                click.echo(f"aiopipe: {error}", err=True)
+                good = False
+    return EXIT_DONE if good else EXIT_FAILED
+
+
+class _Check:
+    """One manifest being checked, and what is printed of it."""
+
+    def __init__(
+        self,
+        name: str,
+        quiet: bool,
+        status: bool,
+        strict: bool,
+        ignore_missing: bool,
+        warn: bool,
+        progress: shared.Progress,
+    ) -> None:
+        self.name = name
+        self.quiet = quiet
+        self.status = status
+        self.strict = strict
+        self.ignore_missing = ignore_missing
+        self.warn = warn
+        self.progress = progress
+        self.counts: Counter[str] = Counter()
+
+    def run(self, options: object, asked: tuple[str, ...], base: bytes) -> bool:
+        """Check it and print; True when all is well."""
+        from aiopipe.sums.check import check as verdicts_of
+        from aiopipe.sums.engine import HashOptions
+        from aiopipe.sums.parse import open_manifest
+
+        assert isinstance(options, HashOptions)
+        manifest = open_manifest(self.name)
+        manifest.on_bad = self._bad_line
+        out = sys.stdout.buffer
+        try:
+            for batch in verdicts_of(manifest, options, algorithms=asked, base=base, tick=self.progress.tick):
+                lines = [
+                    line
+                    for verdict in batch
+                    if (line := self._line(verdict.entry.name, verdict.status, verdict.reason)) is not None
+                ]
+                if not self.status:
+                    out.write(b"".join(lines))
+        finally:
+            self.progress.clear()
+            manifest.close()
+        out.flush()
+        return self._conclude(manifest.entries, manifest.bad_lines)
+
+    def _line(self, name: bytes, status: str, reason: str) -> bytes | None:
+        self.counts[status] += 1
+        self.progress.files += 1
+        if status == "ok":
+            return None if self.quiet else _shown(name) + b": OK\n"
+        if status == "failed":
+            return _shown(name) + b": FAILED\n"
+        if status == "missing" and self.ignore_missing:
+            return None
+        if not self.status:
+            self.progress.clear()
+            click.echo(f"aiopipe: {shared.shown(name)}: {reason}", err=True)
+        return _shown(name) + b": FAILED open or read\n"
+
+    def _bad_line(self, number: int) -> None:
+        if self.warn and not self.status:
+            click.echo(f"aiopipe: {self.name}: {number}: improperly formatted checksum line", err=True)
+
+    def _conclude(self, entries: int, bad_lines: int) -> bool:
+        """The warnings and the summary, on standard error; True when all is well."""
+        counts = self.counts
+        missing = 0 if self.ignore_missing else counts["missing"]
+        unread = missing + counts["unreadable"]
+        if not entries:
+            self._say(f"{self.name}: no properly formatted checksum lines found")
+            return False
+        nothing = self.ignore_missing and counts["missing"] == entries
+        if nothing:
+            self._say(f"{self.name}: no file was verified")
+        good = not (unread or counts["failed"] or nothing or (self.strict and bad_lines))
+        if not (good and self.quiet and not bad_lines):
+            parts = [f"{counts['ok']:,} ok"]
+            parts += [
+                f"{count:,} {word}"
+                for count, word in (
+                    (counts["failed"], "did NOT match"),
+                    (counts["missing"], "missing"),
+                    (counts["unreadable"], "could not be read"),
+                    (bad_lines, "improperly formatted " + ("line" if bad_lines == 1 else "lines")),
+                )
+                if count
+            ]
+            self._say(f"{self.name}: {', '.join(parts)}")
+        return good
+
+    def _say(self, text: str) -> None:
+        if not self.status:
+            click.echo(f"aiopipe: {text}", err=True)
+
+
+def _shown(name: bytes) -> bytes:
+    """A name in a result line, as coreutils writes it."""
+    from aiopipe.sums.formats import escape
+
+    # Unlike in a manifest, nothing but a newline is a reason to escape here.
+    return b"\\" + escape(name) if b"\n" in name else name

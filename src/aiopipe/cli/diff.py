@@ -1,0 +1,43 @@
+"""`aiopipe diff`: how two manifests differ, without reading a file."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+import click
+
+from aiopipe.cli import sums_options as shared
+from aiopipe.errors import EXIT_DONE, EXIT_FAILED
+
+
+@click.command("diff")
+@click.argument("old", type=click.Path())
+@click.argument("new", type=click.Path())
+@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@click.option("-v", "--verbose", is_flag=True, help="Also a line for every file that is the same.")
+def diff(old: str, new: str, form: str, verbose: bool) -> int:
+    """Compare the manifests OLD and NEW: ok, changed, bit rot, moved, new, missing. No file is read.
+
+    They may be of different formats. Exits 0 when nothing differs, else 1.
+
+    \b
+    aiopipe diff monday.jsonl friday.jsonl
+    """
+    from aiopipe.sums.audit import diff as differences
+    from aiopipe.sums.parse import open_manifest
+
+    first, second = open_manifest(old), open_manifest(new)
+    counts: Counter[str] = Counter()
+    try:
+        for finding in differences(first, second):
+            counts[finding.status] += 1
+            if finding.status != "ok" or verbose:
+                shared.print_finding(finding, form)
+    finally:
+        first.close()
+        second.close()
+    sys.stdout.flush()
+    bad = first.bad_lines + second.bad_lines
+    shared.print_counts(counts, f"{second.entries:,} entries against {first.entries:,}", Counter(), bad)
+    return EXIT_DONE if set(counts) <= {"ok"} and not bad else EXIT_FAILED

@@ -1,0 +1,190 @@
+"""`aiopipe dupes`: files with the same bytes, and what to do about them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiopipe.cli import sums_options as shared
+from aiopipe.errors import EXIT_DONE, EXIT_FAILED, UsageError
+
+if TYPE_CHECKING:
+    from aiopipe.sums.dupes import Group
+
+
+@click.command("dupes")
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option("--format", "form", type=click.Choice(["text", "jsonl", "csv"]), default="text", show_default=True)
+@click.option(
+    "-z", "--zero", is_flag=True, help="Text with names as they are, ended by NUL; an empty one ends a group."
+)
+@click.option(
+    "--min-size",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Leave smaller files alone (bytes).",
+)
+@click.option("-a", "--algorithm", metavar="ALG", help="[default: blake3 where it is installed, else sha256]")
+@click.option(
+    "--action",
+    type=click.Choice(["report", "hardlink", "reflink", "delete"]),
+    default="report",
+    show_default=True,
+    help="What to make of every copy but one.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["oldest", "newest", "shortest"]),
+    default="oldest",
+    show_default=True,
+    help="Which copy stays.",
+)
+@click.option("--apply", is_flag=True, help="Do it; without this, say what would be done.")
+@shared.walk_options
+@shared.lane_options
+def dupes(
+    paths: tuple[str, ...],
+    form: str,
+    zero: bool,
+    min_size: int,
+    algorithm: str | None,
+    action: str,
+    keep: str,
+    apply: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    hidden: bool,
+    symlinks: str,
+    one_file_system: bool,
+    jobs: str,
+    backend: str,
+    progress: bool | None,
+) -> int:
+    """Find files with the same bytes in PATHS, in groups. Hard links of each other are one file.
+
+    With --action, says what it would do; with --apply, does it, after comparing byte for byte.
+
+    \b
+    aiopipe dupes photos
+    aiopipe dupes --action hardlink --keep oldest --apply photos
+    """
+    from aiopipe.sums.dupes import Duplicates, default_algorithm
+    from aiopipe.sums.engine import HashOptions
+    from aiopipe.sums.walk import Walk, WalkOptions
+
+    if action != "report" and symlinks == "follow":
+        raise UsageError("--action with --symlinks follow could remove a file through two of its names")
+    if apply and action == "report":
+        raise UsageError("--apply without an --action", hint="add --action hardlink, reflink or delete")
+    if zero and form != "text":
+        raise UsageError("-z has a meaning for text alone")
+    options = HashOptions((algorithm or default_algorithm(),), shared.jobs_number(jobs), backend)
+    bar = shared.Progress(progress)
+    walk = Walk(
+        _apart([os.fsencode(path) for path in paths]),
+        WalkOptions(include, exclude, hidden, symlinks, one_file_system),
+    )
+    search = Duplicates(walk, options, min_size, bar.tick)
+    groups = copies = wasted = failures = 0
+    write = _printer(form, zero)
+    with shared.terminable():
+        for group in search:
+            groups += 1
+            copies += len(group.copies) - 1
+            wasted += group.size * (len(group.copies) - 1)
+            bar.clear()
+            if action == "report":
+                write(group)
+            else:
+                failures += _carry_out(group, action, keep, apply)
+    for result in search.failed:
+        shared.report_failure(result.path, result.status, result.reason)
+    sys.stdout.flush()
+    found = f"{shared.plural(copies, 'duplicate')} in {shared.plural(groups, 'group')}, {shared.human(wasted)}"
+    trouble = len(search.failed) + failures
+    bad = f"; {trouble:,} failed" if trouble else ""
+    dry = "; nothing was changed: add --apply" if action != "report" and not apply and copies else ""
+    seen = f"{shared.plural(search.files, 'file')} seen"
+    click.echo(f"aiopipe: {seen}: {found}{bad}{shared.skipped_clause(walk.skipped)}{dry}", err=True)
+    return EXIT_FAILED if trouble else EXIT_DONE
+
+
+def _apart(roots: list[bytes]) -> list[bytes]:
+    """The roots that lie in no other: a file reached twice would look like a name too many."""
+    real = [os.path.realpath(root).rstrip(b"/") + b"/" for root in roots]
+    return [
+        root
+        for place, (root, own) in enumerate(zip(roots, real, strict=True))
+        if not any(
+            own.startswith(other) and (own != other or before < place)
+            for before, other in enumerate(real)
+            if before != place
+        )
+    ]
+
+
+def _carry_out(group: Group, action: str, keep: str, apply: bool) -> int:
+    """Do or announce what is to be done to a group; the number of failures."""
+    from aiopipe.sums.dedupe import act, plan
+
+    failures = 0
+    for step in plan(group, action, keep):
+        told = f"{shared.shown(step.name)} (same as {shared.shown(step.keep)})"
+        if not apply:
+            click.echo(f"would {action}: {told}")
+            continue
+        try:
+            act(step)
+        except OSError as error:
+            failures += 1
+            word = {"delete": "not deleted"}.get(action, f"not {action}ed")
+            shared.report_failure(step.name, word, error.strerror or "")
+        else:
+            click.echo(f"{action}: {told}")
+    return failures
+
+
+def _printer(form: str, zero: bool) -> Callable[[Group], None]:
+    from aiopipe.sums.formats import csv_field, escape
+
+    out = sys.stdout.buffer
+    if form == "csv":
+        out.write(b"group,size,digest,path,kind\r\n")
+    count = 0
+
+    def text(group: Group) -> None:
+        names = [name for copy in group.copies for name in copy.names]
+        if zero:
+            out.write(b"".join(name + b"\0" for name in names) + b"\0")
+        else:
+            out.write(b"".join(escape(name) + b"\n" for name in names) + b"\n")
+
+    def jsonl(group: Group) -> None:
+        files = [[_name(name) for name in copy.names] for copy in group.copies]
+        record = {"size": group.size, "digest": group.digest, "files": files}
+        out.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+    def csv(group: Group) -> None:
+        nonlocal count
+        count += 1
+        for number, copy in enumerate(group.copies):
+            for place, name in enumerate(copy.names):
+                kind = b"link" if place else b"duplicate" if number else b"first"
+                digest = group.digest.encode()
+                out.write(b"%d,%d,%s,%s,%s\r\n" % (count, group.size, digest, csv_field(name), kind))
+
+    return {"text": text, "jsonl": jsonl, "csv": csv}[form]
+
+
+def _name(name: bytes) -> Any:
+    try:
+        return {"path": name.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"path_b64": base64.b64encode(name).decode("ascii")}

@@ -1,0 +1,290 @@
+"""What the checksum commands share: options, the progress line, the summary, where output goes."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import stat
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import click
+
+from aiopipe.errors import EXIT_TERMINATED, InputError, UsageError
+
+if TYPE_CHECKING:
+    from aiopipe.sums.audit import Finding
+    from aiopipe.sums.cache import CacheOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = [
+    "Progress",
+    "algorithm_names",
+    "paths_from",
+    "plural",
+    "report_failure",
+    "sink",
+    "terminable",
+    "walk_options",
+]
+
+
+def _apply(function: F, options: list[Callable[[F], F]]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def walk_options(function: F) -> F:
+    """The options that choose files below a directory."""
+    return _apply(
+        function,
+        [
+            click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated."),
+            click.option(
+                "--exclude",
+                multiple=True,
+                metavar="GLOB",
+                help="Not what matches, and nothing below such a directory.",
+            ),
+            click.option("--hidden/--no-hidden", default=True, help="Names that begin with a dot. [default: yes]"),
+            click.option(
+                "--symlinks",
+                type=click.Choice(["skip", "follow"]),
+                default="skip",
+                show_default=True,
+                help="Symbolic links below a directory; loops are cut.",
+            ),
+            click.option("-x", "--one-file-system", is_flag=True, help="Stay on the file system of each PATH."),
+        ],
+    )
+
+
+def cache_options(function: F) -> F:
+    """The options of the cache."""
+    return _apply(
+        function,
+        [
+            click.option("--cache", metavar="FILE", help="Remember digests in FILE; read only what changed."),
+            click.option(
+                "--cache-key",
+                type=click.Choice(["ctime", "mtime", "size+mtime"]),
+                default="ctime",
+                show_default=True,
+                help="What must be as it was for a file to count as unchanged.",
+            ),
+            click.option("--rehash-older", metavar="AGE", help="Read again what was hashed longer ago, such as 30d."),
+        ],
+    )
+
+
+def cache_from(path: str | None, key: str, older: str | None) -> CacheOptions | None:
+    """The cache that was asked for, if any."""
+    if path is None:
+        if older is not None:
+            raise UsageError("--rehash-older without --cache", hint="name the cache that remembers the age")
+        return None
+    from aiopipe.sums.cache import CacheOptions, duration
+
+    return CacheOptions(path, key, None if older is None else duration(older))
+
+
+def lane_options(function: F) -> F:
+    """The options that say how the work is spread."""
+    return _apply(
+        function,
+        [
+            click.option(
+                "-j",
+                "--jobs",
+                default="auto",
+                show_default=True,
+                metavar="N",
+                help="Files read at once. auto: the cores; one on a rotating or network disk.",
+            ),
+            click.option(
+                "--backend",
+                type=click.Choice(["auto", "threads", "processes"]),
+                default="auto",
+                show_default=True,
+                help="What the lanes are; auto takes processes for huge trees of tiny files.",
+            ),
+            click.option(
+                "--progress/--no-progress",
+                default=None,
+                help="A line on standard error. [default: on a terminal]",
+            ),
+        ],
+    )
+
+
+def jobs_number(text: str) -> int:
+    """The value of `--jobs` as a number; 0 stands for auto."""
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--jobs {text!r} is no number of files", hint="use 1 or more, or auto")
+    return int(text)
+
+
+def algorithm_names(values: tuple[str, ...], default: tuple[str, ...] = ("sha256",)) -> tuple[str, ...]:
+    """The algorithms of `-a a,b -a c`, in that order."""
+    names = tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+    return names or default
+
+
+def paths_from(name: str, null: bool) -> list[bytes]:
+    """The names listed in a file, or on standard input for `-`: one a line, or ended by NUL bytes."""
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else open(name, "rb").read()  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}", hint="--files-from takes a list of names") from error
+    return [each for each in data.split(b"\0" if null else b"\n") if each]
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and its noun.
+
+    >>> plural(1, "file"), plural(12345, "file")
+    ('1 file', '12,345 files')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def human(size: float) -> str:
+    """Bytes in the unit that reads best.
+
+    >>> human(999), human(1_639_000_000)
+    ('999 B', '1.6 GB')
+    """
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def shown(path: bytes) -> str:
+    """A path for a message: one line, whatever the name holds."""
+    return os.fsdecode(path).encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
+
+
+def report_failure(path: bytes, status: str, reason: str) -> None:
+    """One line on standard error about a path without a digest."""
+    click.echo(f"aiopipe: {shown(path)}: {status}: {reason}", err=True)
+
+
+def skipped_clause(skipped: Counter[str]) -> str:
+    """What was left out, by reason, for the end of a summary."""
+    if not skipped:
+        return ""
+    return "; skipped " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(skipped.items()))
+
+
+def print_finding(finding: Finding, form: str) -> None:
+    """One line about one file on standard output."""
+    if form == "jsonl":
+        import base64
+        import json
+
+        record: dict[str, str] = {"status": finding.status}
+        for key, name in (("path", finding.name), ("was", finding.was)):
+            if not name:
+                continue
+            try:
+                record[key] = name.decode("utf-8")
+            except UnicodeDecodeError:
+                record[key + "_b64"] = base64.b64encode(name).decode("ascii")
+        if finding.reason:
+            record["reason"] = finding.reason
+        line = json.dumps(record, ensure_ascii=False).encode()
+    else:
+        from aiopipe.sums.formats import escape
+
+        was = escape(finding.was) + b" -> " if finding.was else b""
+        reason = f" ({finding.reason})".encode() if finding.reason else b""
+        line = finding.status.encode().ljust(12) + was + escape(finding.name) + reason
+    sys.stdout.buffer.write(line + b"\n")
+
+
+_WORDS = ("ok", "changed", "bit rot", "moved", "new", "unreadable", "unstable", "incomparable", "missing")
+
+
+def print_counts(counts: Counter[str], seen: str, skipped: Counter[str], bad_lines: int) -> None:
+    """The summary of an audit: the words and how often each fell."""
+    words = ", ".join(f"{counts[word]:,} {word}" for word in _WORDS if counts[word]) or "nothing"
+    bad = f"; {plural(bad_lines, 'line')} of the manifest not understood" if bad_lines else ""
+    click.echo(f"aiopipe: {seen}: {words}{bad}{skipped_clause(skipped)}", err=True)
+
+
+class Progress:
+    """A line on standard error that says how far the run is; nothing where that is no terminal."""
+
+    def __init__(self, wanted: bool | None) -> None:
+        self._on = sys.stderr.isatty() if wanted is None else wanted
+        self._begin = self._last = time.monotonic()
+        self.files = 0
+        self.size = 0
+
+    def tick(self) -> None:
+        """Draw it again, at most five times a second."""
+        now = time.monotonic()
+        if not self._on or now - self._last < 0.2:
+            return
+        self._last = now
+        rate = human(self.size / max(now - self._begin, 1e-9))
+        sys.stderr.write(f"\r\x1b[K{plural(self.files, 'file')}, {human(self.size)}, {rate}/s")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._on:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+class Terminated(SystemExit):
+    """SIGTERM arrived."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within it, SIGTERM unwinds like Ctrl-C does, and a million small results make no work for gc."""
+
+    def on_term(*_: object) -> None:
+        raise Terminated(EXIT_TERMINATED)
+
+    previous = signal.signal(signal.SIGTERM, on_term)
+    threshold = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 50)  # millions of small tuples, no cycles: 5 % of the time otherwise
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def sink(output: str | None) -> Iterator[tuple[BinaryIO, frozenset[bytes], frozenset[tuple[int, int]]]]:
+    """Where lines go, and which files the walk must leave out because they are that place."""
+    if output is not None and output != "-":
+        from aiopipe.sums.output import AtomicFile
+
+        atomic = AtomicFile(os.fsencode(output))
+        with atomic as file:
+            yield file, frozenset({atomic.target, os.path.abspath(atomic.temporary)}), frozenset()
+        return
+    out = sys.stdout.buffer
+    inodes: frozenset[tuple[int, int]] = frozenset()
+    with contextlib.suppress(OSError, ValueError):
+        status = os.fstat(out.fileno())
+        if stat.S_ISREG(status.st_mode):  # `> DIR/SUMS`: the shell's file is in the tree already
+            inodes = frozenset({(status.st_dev, status.st_ino)})
+    yield out, frozenset(), inodes
+    out.flush()

@@ -1,0 +1,140 @@
+"""What the machine suggests: how many lanes, and whether they should be threads or processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from aiopipe.sums.model import Found, Problem
+
+__all__ = ["choose_backend", "cores", "lanes_for"]
+
+_PEEK = 8192
+_SAMPLE = 64
+_TINY = 12 * 1024
+
+_NETWORK = frozenset(
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.sshfs",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    }
+)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
+def lanes_for(roots: Iterable[bytes]) -> tuple[int, str]:
+    """How many files to read at once below these roots, and why.
+
+    One on a rotating disk, where two readers make the head travel, and one on a network file system; else
+    as many as there are cores. Known on Linux; elsewhere the cores decide.
+
+    >>> lanes_for([])[0] == cores()
+    True
+    """
+    if sys.platform != "linux":
+        return cores(), "cores"
+    for root in roots:
+        try:
+            device = os.stat(root).st_dev
+        except OSError:
+            continue
+        kind = _file_system(root)
+        if kind in _NETWORK:
+            return 1, f"{os.fsdecode(root)} is on a network file system ({kind})"
+        if _rotates(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"):
+            return 1, f"{os.fsdecode(root)} is on a rotating disk"
+    return cores(), "cores"
+
+
+def _file_system(path: bytes) -> str:
+    """The type of the file system that holds a path, from the mount table; empty where that is unknown."""
+    full = os.path.realpath(path)
+    best, kind = b"", ""
+    try:
+        with open("/proc/self/mountinfo", "rb") as table:
+            for line in table:
+                left, _, right = line.partition(b" - ")
+                point = left.split(b" ")[4].replace(b"\\040", b" ")
+                inside = full == point or full.startswith(point.rstrip(b"/") + b"/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, right.split(b" ", 1)[0].decode("ascii", "replace")
+    except OSError:
+        return ""
+    return kind
+
+
+def _rotates(block: str) -> bool:
+    """Whether a block device, or a disk below it, says it rotates. Virtual disks always say so: ignored."""
+    try:
+        real = os.path.realpath(block, strict=True)
+        slaves = os.path.join(real, "slaves")
+        below = os.listdir(slaves) if os.path.isdir(slaves) else []
+        if below:
+            return any(_rotates(os.path.join(slaves, each)) for each in below)
+        if not os.path.isdir(os.path.join(real, "queue")):  # a partition
+            real = os.path.dirname(real)
+        if not os.path.basename(real).startswith(("sd", "hd")):
+            return False
+        with open(os.path.join(real, "queue", "rotational")) as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def choose_backend(
+    items: Iterable[Found | Problem], lanes: int, head: int = 0
+) -> tuple[str, Iterator[Found | Problem]]:
+    """`processes` for a huge tree of tiny files, else `threads`; and the items, those peeked at included.
+
+    Threads share one interpreter lock, which a small file holds for most of its time. Worker processes do
+    not, and cost some 50 ms to start. So they pay from thousands of files on, of less than 12 KiB a lane.
+    With `head`, no more than so many bytes of each file are read.
+    """
+    if lanes < 2:
+        return "threads", iter(items)
+    source = iter(items)
+    peeked: list[Found | Problem] = []
+    count = 0
+    for item in source:
+        peeked.append(item)
+        count += len(item.names) if isinstance(item, Found) else 0
+        if count >= _PEEK:
+            break
+    whole = chain(peeked, source)
+    if count < _PEEK:
+        return "threads", whole
+    runs = [item for item in peeked if isinstance(item, Found)]
+    sizes = [min(size, head or size) for size in _sizes(runs)]
+    tiny = bool(sizes) and sum(sizes) / len(sizes) < _TINY * lanes
+    return ("processes" if tiny else "threads"), whole
+
+
+def _sizes(runs: list[Found]) -> Iterator[int]:
+    """The sizes of some files, spread evenly over the runs."""
+    step = max(1, len(runs) // _SAMPLE)
+    for run in runs[::step]:
+        for name in run.names[:: max(1, len(run.names) * len(runs[::step]) // _SAMPLE)]:
+            try:
+                yield os.lstat(run.prefix + name).st_size
+            except OSError:
+                continue
