@@ -95,7 +95,7 @@ def test_rejects_go_to_their_file_and_make_the_exit_code_3(cli: Cli, place: Path
     (place / "bad.csv").write_text("a,b\n1,2\n1,2,3\n3,4\n")
     done = cli("pipe --rejects r.csv --report report.json read bad.csv then write -")
     assert (done.code, done.out) == (3, "a,b\n1,2\n3,4\n")
-    assert "1 set aside: see r.csv" in done.err
+    assert "1 record set aside in r.csv" in done.err
     assert "1,2,3" in (place / "r.csv").read_text()
     report = json.loads((place / "report.json").read_text())
     assert (report["read"], report["written"], report["rejected"]) == (3, 2, 1)
