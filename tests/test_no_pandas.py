@@ -2,7 +2,8 @@
 
 pyarrow imports pandas (0.9 s, 60 MB) for many a conversion. Pipelines run here in a program whose first finder
 of modules refuses it and notes who asked, in worker processes as well: a failed attempt costs a search of the
-path at each call, so attempts count, and the tests need no pandas.
+path, so attempts count, and the tests need no pandas. pyarrow asks once a process for some conversions and at
+each call for others: mend what is named, and run again.
 """
 
 from __future__ import annotations

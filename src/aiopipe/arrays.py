@@ -4,7 +4,7 @@ numpy finds positions, Arrow moves bytes; both let go of the GIL, which is why t
 
 The way between Python and Arrow leads through buffers, here and nowhere else: where pandas is installed,
 pyarrow 26 imports it (0.9 s and 60 MB) at the first `pa.scalar`, `pa.array`, `to_numpy` or Python value given
-to a kernel, with or without a type; where it is not, each such call searches the path for it anew. Arrays laid
+to a kernel, with or without a type; where it is not, many of them search the path for it at each call. Arrays laid
 over buffers do neither; tests/test_no_pandas.py runs every stage to see to it.
 """
 

@@ -10,10 +10,12 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
-__all__ = ["KILLED", "Watch", "current_watch", "watching"]
+__all__ = ["KILLED", "Abandoned", "Watch", "current_leash", "current_watch", "leashed", "watching"]
 
+T = TypeVar("T")
 KILLED = 77  # the exit code of a worker that ended itself because a record never came back
 
 
@@ -114,3 +116,27 @@ def watching(watch: Watch) -> Iterator[None]:
             yield
     finally:
         _watch.reset(token)
+
+
+class Abandoned(BaseException):
+    """The run was given up while a thread worked for it: nobody waits for what it does.
+
+    Raised between rows, and no Exception: no row is blamed for it.
+    """
+
+
+_leash: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("aiopipe_leash", default=None)
+
+
+def current_leash() -> threading.Event | None:
+    """The event that is set once nobody waits for this thread's work any more."""
+    return _leash.get()
+
+
+def leashed(leash: threading.Event, function: Callable[..., T], *arguments: Any) -> T:
+    """function(*arguments), with `leash` as the current one."""
+    token = _leash.set(leash)
+    try:
+        return function(*arguments)
+    finally:
+        _leash.reset(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from aiopipe.errors import EXIT_FAILED, AiopipeError
 __all__ = ["exit_code_of", "leaves", "show_click", "show_failure"]
 
 _OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_IMPORTS = os.path.join(os.path.dirname(os.path.abspath(importlib.__file__)), "")
 _SHOWN = 10
 
 
@@ -73,7 +75,7 @@ def users_frames(trace: str) -> str:
     for line in trace.rstrip().splitlines():
         match = re.match(r'  File "(.*?)", line', line)
         if match:
-            ours = os.path.abspath(match[1]).startswith(_OURS) or match[1].startswith("<frozen importlib")
+            ours = os.path.abspath(match[1]).startswith((_OURS, _IMPORTS)) or match[1].startswith("<frozen importlib")
         elif not line.startswith("    "):
             ours = False
         if not ours:

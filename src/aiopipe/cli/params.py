@@ -75,7 +75,7 @@ def _argument(option: Option) -> click.Parameter:
     return click.Argument(
         [option.name],
         nargs=-1 if many else 1,
-        required=option.required,
+        required=False,  # what is missing is told by make_stage, in the same words for all doors
         default=None,
         type=_type(option),
         metavar=metavar,

@@ -20,9 +20,9 @@ _EVERY = 5.0  # seconds between lines where there is no terminal
 Show = Callable[["Report"], None]
 
 
-def summary(report: Report, files: int, seconds: float) -> str:
+def summary(report: Report, seconds: float) -> str:
     """The totals so far on one line of at most 80 columns."""
-    text = f"{files:,} files, {report.read:,} records"
+    text = f"{report.read:,} records"
     if report.rejected:
         text += f", {report.rejected:,} set aside"
     rate = report.read / seconds if seconds > 0 else 0.0
@@ -40,11 +40,10 @@ def progress_shown(pipeline: Pipeline, wanted: bool | None) -> Iterator[Show | N
     if wanted is False or (wanted is None and (not terminal or (to_stdout and _is_terminal(sys.stdout)))):
         yield None
         return
-    files_read: Callable[[], int] = getattr(pipeline.stages[0], "files_read", lambda: 0)
     begun = time.monotonic()
 
     def text(report: Report) -> str:
-        return summary(report, files_read(), time.monotonic() - begun)
+        return summary(report, time.monotonic() - begun)
 
     with _moving(text) if terminal else _lines(text) as show:
         yield show

@@ -128,10 +128,6 @@ def _explained(error: click.UsageError, segment: Segment, stage: type[Stage]) ->
     if isinstance(error, click.NoSuchOption):
         return _no_option(error.option_name, segment, stage)
     message = error.format_message().rstrip(".")
-    if isinstance(error, click.MissingParameter) and error.param is not None:
-        declared = next((o for o in options_of(stage) if o.name == error.param.name), None)
-        what = f": {declared.help}" if declared else ""
-        return UsageError(f"{error.param.make_metavar(error.ctx)} is missing{what}", stage=segment.name, hint=see)  # type: ignore[arg-type]
     surplus = re.match(r"Got unexpected extra arguments? \((.*)\)$", message)
     if surplus:
         return UsageError(

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from aiopipe.errors import UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
 from aiopipe.stage import Found
-from aiopipe.watch import KILLED
+from aiopipe.watch import KILLED, leashed
 
 __all__ = ["Workers", "cores"]
 
@@ -46,6 +46,7 @@ class Workers:
         self.workers = count if count is not None else cores()
         self.memory = memory
         self.stop = asyncio.Event()
+        self.leash = threading.Event()  # set when nobody waits for the threads any more
         self.found = Found()
         self.files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="aiopipe-file")
         self._compute = ThreadPoolExecutor(self.workers, thread_name_prefix="aiopipe-compute")
@@ -78,7 +79,7 @@ class Workers:
 
     def _submit(self, pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         run = contextvars.copy_context().run
-        return asyncio.get_running_loop().run_in_executor(pool, run, function, *arguments)
+        return asyncio.get_running_loop().run_in_executor(pool, run, leashed, self.leash, function, *arguments)
 
     async def run(self, node: Node, parcel: Any) -> tuple[Any, tuple[Tally, ...]]:
         """Run a hop where it belongs."""
@@ -87,7 +88,7 @@ class Workers:
         if node.placement == "main thread":
             from asgiref.sync import sync_to_async
 
-            return await sync_to_async(node.run, thread_sensitive=True)(parcel)
+            return await sync_to_async(leashed, thread_sensitive=True)(self.leash, node.run, parcel)
         return await self.hop(node.run, parcel)
 
     def prepare(self, nodes: list[Node]) -> None:
@@ -152,6 +153,7 @@ class Workers:
 
     async def aclose(self) -> None:
         """Wait for what runs, drop what waits, end every thread and process."""
+        self.leash.set()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from aiopipe.errors import FunctionError
 from aiopipe.stage import Context, Items
 from aiopipe.stages._ranges import slices
-from aiopipe.watch import current_watch
+from aiopipe.watch import Abandoned, current_leash, current_watch
 
 __all__ = ["Fault", "call_each", "call_each_async", "fault_of", "item_function"]
 
@@ -55,15 +57,31 @@ def call_each(function: Callable[[Any], Any], values: Iterable[Any]) -> tuple[li
     results: list[Any] = []
     faults: dict[int, Fault] = {}
     append = results.append
-    pending: Iterator[Any] = iter(values)
-    while True:
-        try:  # one try for all rows: they pay nothing for it
-            for value in pending:
-                append(function(value))
-            return results, faults
-        except CAUGHT as error:
-            faults[len(results)] = fault_of(error)
-            append(None)
+    for lot in _lots(values):
+        left = True
+        while left:
+            try:  # one try for all rows: they pay nothing for it
+                for value in lot:
+                    append(function(value))
+                left = False
+            except CAUGHT as error:
+                faults[len(results)] = fault_of(error)
+                append(None)
+    return results, faults
+
+
+def _lots(values: Iterable[Any]) -> Iterator[Iterator[Any]]:
+    """The values in lots of a few milliseconds, between which a run that was given up is left.
+
+    A thread cannot be stopped from outside; it looks for itself, and so seldom that fast functions pay nothing.
+    """
+    leash, pending, size = current_leash(), iter(values), 1
+    for first in pending:
+        begun = time.monotonic()
+        yield chain((first,), islice(pending, size - 1))
+        if leash is not None and leash.is_set():
+            raise Abandoned
+        size = min(2 * size, 1024) if time.monotonic() - begun < 0.005 else max(1, size // 2)
 
 
 def _call_watched(
@@ -107,8 +125,9 @@ def item_function(function: Callable[[Any], Any], items: Items) -> Items:
     results: list[Any] = []
     append = results.append
     try:
-        for value in values:
-            append(function(value))
+        for lot in _lots(values):
+            for value in lot:
+                append(function(value))
     except CAUGHT as error:
         raise _item_error(values[len(results)], error) from error
     return Items(results, items.rejects)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from aiopipe.model import Position, display_path
 from aiopipe.options import option
 from aiopipe.stage import Context, Outcome, Sink, Source
 from aiopipe.storage.settle import settled
+from aiopipe.storage.stdout import StandardOutput
 from aiopipe.storage.write import Temporary, trouble, write_whole
 
 __all__ = ["Write"]
@@ -196,22 +196,12 @@ def _encoded_like(pieces: list[Any], part: Any) -> list[Any]:
 
 
 async def _to_stdout(parcels: AsyncIterator[Any], context: Context) -> Outcome:
-    outcome, joined = Outcome(), _Joined()
-    stdout = getattr(sys.stdout, "buffer", None)
-
-    def put(pieces: list[Any]) -> None:
-        for piece in pieces:
-            if stdout is None:  # replaced by something that takes text only
-                sys.stdout.write(bytes(piece).decode(errors="surrogateescape"))
-            else:
-                stdout.write(piece)
-            outcome.nbytes += len(piece)
-        sys.stdout.flush()
-
+    outcome, joined, stdout = Outcome(), _Joined(), StandardOutput()
     async for part in parcels:
-        await settled(context.io(put, _encoded_like(joined.add(part), part)))
+        await stdout.write(_encoded_like(joined.add(part), part), context)
         outcome.records += len(part)
-    await settled(context.io(put, _encoded_like(joined.rest(), joined.spare)))
+    await stdout.write(_encoded_like(joined.rest(), joined.spare), context)
+    outcome.nbytes = stdout.nbytes
     outcome.files = 1
     return outcome
 

@@ -82,6 +82,8 @@ class OpenStream:
 
 async def _opened(path: str, context: Context) -> OpenStream:
     if path == "-":
+        if sys.stdin is None:
+            raise InputError("standard input is closed", stage="read", hint="name a file, or do not close it")
         return OpenStream(path, sys.stdin.fileno())
     return OpenStream(path, await settled(context.io(_open_stream, path), os.close))
 
