@@ -69,7 +69,6 @@ def test_a_directory_becomes_a_bag_and_the_bag_is_valid(letters: Path):
 
 @pytest.mark.system
 def test_the_bagit_package_finds_it_valid_and_we_find_theirs_valid(letters: Path):
-    pytest.importorskip("bagit")
     theirs = letters.parent / "theirs"
     shutil.copytree(letters, theirs)
     aiopipe("bag", "create", "-a", "sha256,sha512", "letters", cwd=letters.parent)

@@ -1,20 +1,27 @@
-"""Against the tools of other packages; run by `make test-system`, skipped where a tool is not installed."""
+"""Against the tools of other packages; run by `make test-system`, which fails where one is not installed."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from .conftest import regular_files
-from .test_hash_command import aiopipe, native
+from .test_hash_command import aiopipe
 
 pytestmark = pytest.mark.system
 
 # Each writes lines of its own for these names, which it could not read back itself.
 LINE_ENDS = (b"\n", b"\r")
+
+
+def native(*command: str) -> list[str]:
+    if shutil.which(command[0]) is None:
+        pytest.fail(f"this test needs {command[0]}: install it (apt: b3sum xxhash openssl hashdeep)")
+    return list(command)
 
 
 def names(root: Path, keep) -> list[bytes]:
