@@ -200,7 +200,7 @@ async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Cont
 
     With ordered=False a parcel leaves when its own rows are done.
     """
-    from aiopipe.stages._rows import rebuilt
+    from aiopipe.stages._rebuild import rebuilt
 
     calls = _Calls(stage, context)
     flying: deque[tuple[Any, Any, list[Any], dict[int, Fault], list[asyncio.Task[None]]]] = deque()

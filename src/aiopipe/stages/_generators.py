@@ -18,7 +18,8 @@ from aiopipe.model import Reject
 from aiopipe.stage import Context, Items
 from aiopipe.stages._calls import CAUGHT, SLICE, fault_of
 from aiopipe.stages._ranges import slices
-from aiopipe.stages._rows import _text, rows_of
+from aiopipe.stages._rebuild import text_of
+from aiopipe.stages._rows import rows_of
 
 __all__ = ["streamed"]
 
@@ -177,7 +178,7 @@ def _rows(batch: Batch) -> list[Row]:
     rows = rows_of(batch)
     places = np.arange(len(batch.body)) if batch.rows is None else batch.rows
     made = []
-    for place, fields in zip(places.tolist(), rows.fields, strict=True):
+    for place, fields in zip(places.tolist(), rows.fields(), strict=True):
         row = Row(zip(rows.names, fields, strict=True))
         row.body, row.place, row.fields = batch.body, place, fields
         made.append(row)
@@ -290,7 +291,7 @@ def _line(row: dict[str, Any], names: Sequence[str], header: Header) -> bytes:
         if name in raw:
             fields.append(raw[name])
             continue
-        text = _text(row[name], name, 0, odd)
+        text = text_of(row[name], name, 0, odd)
         if odd:
             raise FunctionError(odd[0].reason, stage="map", hint=odd[0].hint)
         fields.append(quoted(text_array([text]), header)[0].as_py())

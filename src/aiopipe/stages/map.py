@@ -14,7 +14,8 @@ from aiopipe.options import option
 from aiopipe.stage import Apply, Context, Flow, Items, Scope
 from aiopipe.stages._calls import call_each, call_each_async, fault_of, item_function
 from aiopipe.stages._generators import streamed
-from aiopipe.stages._rows import rebuilt, rows_of
+from aiopipe.stages._rebuild import Rebuild
+from aiopipe.stages._rows import rows_in_slices
 
 __all__ = ["Map", "function_name", "load_function", "load_module"]
 
@@ -218,9 +219,10 @@ class Map(Apply, Flow):
         """A `def` on every row of a batch, in whatever thread or process this is."""
         if isinstance(batch, Items):
             return item_function(self.call, batch)
-        rows = rows_of(batch)
-        results, faults = call_each(self.call, rows.dicts())
-        return rebuilt(batch, rows, results, faults, self.columns)
+        whole = Rebuild(batch, self.columns)
+        for rows in rows_in_slices(batch):
+            whole.add(rows, *call_each(self.call, rows.dicts()))
+        return whole.finish()
 
     async def flow(self, parcels: AsyncIterator[Any], scope: Scope, context: Context) -> AsyncIterator[Any]:
         """An `async def` with several calls at once, or an async generator function per file."""
