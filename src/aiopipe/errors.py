@@ -1,7 +1,7 @@
 """Every error aiopipe raises on purpose, drawn once.
 
     AiopipeError                 exit 1
-    ├── UsageError               exit 2   the pipeline, an option or a name is wrong; nothing was read
+    ├── UsageError               exit 2   the pipeline, an option or a name in it is wrong
     │   ├── UnknownNameError              a stage, an option or a column that is not there
     │   └── ExpressionError               SQL that does not parse or bind, with a caret
     ├── InputError                        a path that is missing, unreadable, or changes while it is read
@@ -85,7 +85,7 @@ def _rebuild(
 
 
 class UsageError(AiopipeError):
-    """The pipeline as written cannot run: nothing was read, nothing was written."""
+    """The pipeline as written cannot run: found before it begins, or at the first file that it does not fit."""
 
     exit_code = EXIT_USAGE
 

@@ -19,7 +19,8 @@ class Derive(Apply):
     """Add columns computed by SQL expressions, or replace columns of the same name.
 
     Every expression sees the record as it came in, so the order of COLUMNS does not matter. A NULL result is
-    an empty field. All other fields keep their bytes.
+    an empty field. All other fields keep their bytes. Numbers with a point are DOUBLE, so that twice 1.50 is
+    3.0; for money say --types price=DECIMAL(18,2) to read, and it is 3.00.
     """
 
     word: ClassVar[str] = "derive"

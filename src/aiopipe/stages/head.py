@@ -18,7 +18,8 @@ __all__ = ["Head"]
 class Head(Flow):
     """Keep the first COUNT records of all input, or of each file.
 
-    Over all input, reading stops and files are closed as soon as the count is reached.
+    Over all input, reading stops and files are closed as soon as the count is reached. Stages before this one
+    work on whole blocks, so a record a little behind the last one kept may still be rejected by them.
     """
 
     word: ClassVar[str] = "head"
