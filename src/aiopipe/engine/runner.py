@@ -50,10 +50,14 @@ class Envelope:
 
 @dataclass(slots=True)
 class Trace:
-    """What a run leaves behind for the report: statistics of every channel, and each node's busy seconds."""
+    """What a run leaves behind for the report: statistics of every channel, and each node's busy seconds.
+
+    satisfied: a node had enough before its input ended.
+    """
 
     channels: dict[str, Statistics] = field(default_factory=dict)
     busy: dict[str, float] = field(default_factory=dict)
+    satisfied: bool = False
 
 
 Account = Callable[[Envelope, bool], Awaitable[Any]]
@@ -79,6 +83,7 @@ async def run_nodes(nodes: Sequence[Node], workers: Workers, account: Account) -
             group.create_task(task, name=node.name)
     for channel in channels:
         trace.channels[channel.name] = channel.statistics
+        trace.satisfied = trace.satisfied or channel.unwanted
     return outcome[0], trace
 
 
