@@ -92,7 +92,7 @@ class Result:
         return report and [report.read, report.written, report.filtered, report.rejected, report.outputs]
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     chains(),
     st.lists(files(), min_size=1, max_size=4),

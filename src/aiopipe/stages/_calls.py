@@ -15,6 +15,7 @@ from typing import Any
 from aiopipe.errors import FunctionError
 from aiopipe.stage import Context, Items
 from aiopipe.stages._ranges import slices
+from aiopipe.storage.settle import settled
 from aiopipe.watch import Abandoned, current_leash, current_watch
 
 __all__ = ["Fault", "call_each", "call_each_async", "fault_of", "item_function"]
@@ -200,7 +201,7 @@ class _Calls:
         for task in left:
             task.cancel()
         if left:
-            await asyncio.gather(*left, return_exceptions=True)
+            await settled(asyncio.wait(left))
 
 
 class _Entry:
@@ -253,8 +254,10 @@ async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Cont
         if incoming.error is not None:
             raise incoming.error
     finally:
-        await incoming.aclose()
-        await calls.close()
+        try:
+            await incoming.aclose()
+        finally:
+            await calls.close()
 
 
 def _first_done(flying: deque[_Entry], ordered: bool) -> _Entry | None:
@@ -308,7 +311,7 @@ class _Incoming:
         """Stop waiting for the next parcel."""
         if self._fetch is not None:
             self._fetch.cancel()
-            await asyncio.gather(self._fetch, return_exceptions=True)
+            await settled(asyncio.gather(self._fetch, return_exceptions=True))
         await self._parcels.aclose()
 
 
