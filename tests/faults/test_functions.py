@@ -86,7 +86,7 @@ def test_rows_whose_function_raised_can_be_set_aside(error, path, tmp_path):
         ({"v": "3"}, "returned a row that lacks text"),
         ({"v": "3", "text": "c", "more": "m"}, "returned a row that adds more"),
         ({"v": "3", "text": [1]}, "gave 'text' a list"),
-        ({"v": "3", "text": b"\xff"}, "bytes that are no UTF-8"),
+        ({"v": "3", "text": b"c"}, "gave 'text' a bytes"),
         ({"v": "3", "text": "\udcff"}, "lone surrogate"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_function_that_returns_what_it_may_not(value, reason, path, tmp_path):
 
 
 def test_numbers_and_truth_become_text_as_sql_writes_it(path):
-    values = {"v": 7, "text": 1.5, "n": None, "t": True, "f": False, "b": b"caf\xc3\xa9"}
+    values = {"v": 7, "text": 1.5, "n": None, "t": True, "f": False}
 
     async def each(rows):
         async for _ in rows:
@@ -111,7 +111,7 @@ def test_numbers_and_truth_become_text_as_sql_writes_it(path):
 
     for stage in [*maps(lambda row: dict(values)), Map(each)]:
         report = (Read(path) | stage | Collect()).run_sync()
-        assert report.items[0] == {"v": "7", "text": "1.5", "n": "", "t": "true", "f": "false", "b": "café"}
+        assert report.items[0] == {"v": "7", "text": "1.5", "n": "", "t": "true", "f": "false"}
 
 
 def test_columns_that_differ_from_one_part_of_a_file_to_the_next_are_an_error(tmp_path):

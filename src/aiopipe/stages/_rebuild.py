@@ -181,21 +181,18 @@ def text_of(value: Any, name: str, row: int, odd: dict[int, Fault]) -> str:
     """A value a function gave as text: numbers as Python writes them, None as nothing, true and false as SQL."""
     if value is None:
         return ""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
             odd[row] = Fault(
-                f"the function gave {name!r} text with a lone surrogate, or bytes that are no UTF-8",
-                "return text that UTF-8 can hold",
+                f"the function gave {name!r} text with a lone surrogate", "return text that UTF-8 can hold"
             )
             return ""
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (dict, list, tuple, set)):
+    if isinstance(value, (dict, list, tuple, set, bytes)):
         odd[row] = Fault(
             f"the function gave {name!r} a {type(value).__name__}",
             "return text or numbers; json.dumps makes text of others",
