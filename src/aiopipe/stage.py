@@ -180,6 +180,10 @@ class Source(Stage):
         made: Stream | Pipeline = Stream((self,)) | other
         return made
 
+    def stream(self, **job: Any) -> RowStream:
+        """What the source gives, one by one; see Stream.stream."""
+        return Stream((self,)).stream(**job)
+
 
 @dataclass(frozen=True, repr=False)
 class Transform(Stage):

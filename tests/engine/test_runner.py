@@ -172,6 +172,17 @@ def test_the_first_of_two_faults_ends_the_run_whoever_is_quicker():
     assert [str(e) for e in leaves(caught.value)] == ["hop"]
 
 
+def test_a_failed_run_leaves_the_callers_task_uncancelled():
+    """A TaskGroup that the caller opens afterwards must not see a cancellation that nobody asked for."""
+
+    async def main():
+        with pytest.raises(ExceptionGroup):
+            await (Numbers(fails_at=2) | Gather()).run()
+        assert asyncio.current_task().cancelling() == 0
+
+    drive(main)
+
+
 def test_a_stage_that_swallows_its_inputs_failure_does_not_make_a_success_of_it():
     with pytest.raises(ExceptionGroup) as caught:
         drive(lambda: (Numbers(fails_at=2) | Through(swallows=True) | Gather()).run())

@@ -48,6 +48,7 @@ class Channel(Generic[T]):
         self.max_items = max_items
         self.max_bytes = max_bytes
         self.statistics = Statistics()
+        self.unwanted = False  # something was left, or would have come, when the consumer had enough
         self._queue: deque[tuple[T, int]] = deque()
         self._bytes = 0
         self._closed = False
@@ -109,6 +110,7 @@ class Channel(Generic[T]):
 
     def cancel(self) -> None:
         """Consumer: no more is wanted. What is queued is dropped, and a waiting producer is told."""
+        self.unwanted = self.unwanted or not self._closed or bool(self._queue)
         self._cancelled = True
         self._closed = True
         self._queue.clear()

@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,10 +50,14 @@ class Envelope:
 
 @dataclass(slots=True)
 class Trace:
-    """What a run leaves behind for the report: statistics of every channel, and each node's busy seconds."""
+    """What a run leaves behind for the report: statistics of every channel, and each node's busy seconds.
+
+    satisfied: a node had enough before its input ended.
+    """
 
     channels: dict[str, Statistics] = field(default_factory=dict)
     busy: dict[str, float] = field(default_factory=dict)
+    satisfied: bool = False
 
 
 Account = Callable[[Envelope, bool], Awaitable[Any]]
@@ -71,20 +75,46 @@ async def run_nodes(nodes: Sequence[Node], workers: Workers, account: Account) -
         for a, b in zip(nodes[:-1], nodes[1:], strict=True)
     ]
     outcome: list[Outcome] = []
-    async with asyncio.TaskGroup() as group:
-        for i, node in enumerate(nodes):
-            reader = channels[i - 1] if i else None
-            writer = channels[i] if i < len(channels) else None
-            task = _task(node, reader, writer, workers, account, trace, outcome)
-            group.create_task(task, name=node.name)
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            for i, node in enumerate(nodes):
+                reader = channels[i - 1] if i else None
+                writer = channels[i] if i < len(channels) else None
+                task = _task(node, reader, writer, workers, account, trace, outcome)
+                group.create_task(task, name=node.name)
+
+    await _apart_from_the_caller(together())
     for channel in channels:
         trace.channels[channel.name] = channel.statistics
+        trace.satisfied = trace.satisfied or channel.unwanted
     return outcome[0], trace
 
 
 def depth(producer: Node, workers: Workers) -> int:
     """Small batches and shallow queues: deep ones only cost memory and cache."""
     return 2 if producer.shape == "source" else max(2, workers.workers)
+
+
+async def _apart_from_the_caller(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work` in a task of its own; a cancelled caller cancels it, and leaves when it has ended.
+
+    A TaskGroup that fails while it waits cancels its parent and, before Python 3.13, never takes that back: a
+    later TaskGroup or timeout in the caller's task would take it for a cancellation from outside.
+    """
+    task = asyncio.create_task(work, name="aiopipe run")
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            task.cancel()
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # seen: the cancellation is what the caller hears of
+        raise cancelled
+    task.result()
 
 
 async def _task(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from aiopipe.engine.runner import Trace, run_nodes
@@ -18,6 +19,7 @@ from aiopipe.job.report import ChannelReport, Report, StageReport
 from aiopipe.options import parse_size
 from aiopipe.plan import Plan, make_plan
 from aiopipe.stage import Found, Outcome, Source
+from aiopipe.storage.settle import settled
 from aiopipe.storage.write import Temporary
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ async def run(
         nodes = fusing(plan)
         pools.prepare(nodes)
         # Both files are begun now: a run of hours must not learn at its end that their directory is read-only.
-        report_file = await pools.io(Temporary, report) if report is not None else None
+        if report is not None:
+            report_file = await settled(pools.io(Temporary, report), Temporary.discard)
         reject_file = RejectsFile(rejects, pools.io) if rejects is not None else None
         accounts = Accounts(plan, reject_file, max_rejects, progress)
         try:
@@ -81,7 +84,7 @@ async def run(
         made.seconds = time.perf_counter() - begun
         made.interrupted = pools.stopping
         if report_file is not None:
-            await pools.io(_write_report, report_file, made.to_json())
+            await settled(pools.io(_write_report, report_file, made.to_json()))
     finally:
         if reject_file is not None:
             reject_file.discard()
@@ -138,6 +141,8 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
     report.outputs = outcome.files
     report.bytes_written = outcome.nbytes
     report.items = outcome.items
+    if trace.satisfied:
+        _drop_unwanted(report)
     missing = [s.taken - s.given - s.rejected for s in report.stages]
     report.filtered = sum(n for n in missing if n > 0)
     report.added = -sum(n for n in missing if n < 0)
@@ -156,3 +161,10 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
         if node.shape != "hop":
             entry = sink if node.shape == "sink" else by_name[node.steps[0].name]
             entry.seconds += trace.busy.get(f"{node.shape} {node.name}", 0.0)
+
+
+def _drop_unwanted(report: Report) -> None:
+    """Count what stages had in hand when a later one had enough: taken, and filtered, as if they had ended."""
+    for before, stage in pairwise(report.stages):
+        if stage.name != "parse":
+            stage.taken = max(stage.taken, before.given)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from aiopipe.stage import Outcome, Pipeline, Sink
+from aiopipe.storage.settle import settled
 
 if TYPE_CHECKING:
     from aiopipe.job.report import Report
@@ -29,7 +30,8 @@ class RowStream:
         self._job = job
         self._queue: asyncio.Queue[list[Any] | None] = asyncio.Queue(2)
         self._task: asyncio.Task[Report] | None = None
-        self._rows: AsyncIterator[Any] | None = None
+        self._rows: AsyncGenerator[Any, None] | None = None
+        self._leaving = False
         self.report: Report | None = None
 
     async def __aenter__(self) -> RowStream:
@@ -42,19 +44,21 @@ class RowStream:
         try:
             return await pipeline.run(**self._job)
         finally:
-            if self._task is not None and not self._task.cancelling():
+            if not self._leaving:
                 await self._queue.put(None)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task = self._task
-        assert task is not None
-        if not task.done():
-            task.cancel()
-        await asyncio.wait([task])
-        if kind is None and not task.cancelled() and task.exception() is not None:
-            raise task.exception()  # type: ignore[misc]
+        assert task is not None and self._rows is not None
+        # Whoever leaves early has had enough, as with `head`: what fails beyond that concerns nobody.
+        self._leaving = True
+        task.cancel()
+        try:
+            await settled(asyncio.wait([task]))
+        finally:
+            await self._rows.aclose()
         if not task.cancelled() and task.exception() is None:
             self.report = task.result()
 
@@ -63,7 +67,7 @@ class RowStream:
             raise RuntimeError("enter the stream first: async with ... .stream() as rows")
         return self._rows
 
-    async def _iterate(self) -> AsyncIterator[Any]:
+    async def _iterate(self) -> AsyncGenerator[Any, None]:
         assert self._task is not None
         while True:
             values = await self._queue.get()

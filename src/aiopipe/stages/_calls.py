@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from aiopipe.errors import FunctionError
 from aiopipe.stage import Context, Items
 from aiopipe.stages._ranges import slices
+from aiopipe.storage.settle import settled
 from aiopipe.watch import Abandoned, current_leash, current_watch
 
 __all__ = ["Fault", "call_each", "call_each_async", "fault_of", "item_function"]
@@ -38,7 +39,9 @@ class Fault:
 
 def fault_of(error: BaseException) -> Fault:
     """An exception of a user's function as a fault: its type, text and the line of the user's code."""
-    frames = traceback.extract_tb(error.__traceback__)
+    # A coroutine's StopIteration arrives inside a RuntimeError that Python made: the cause knows the place.
+    places = [e for e in (error, error.__cause__) if e is not None]
+    frames = [f for e in places for f in traceback.extract_tb(e.__traceback__)]
     own = [f for f in frames if not f.filename.startswith(_HOME)] or frames
     where = f" ({own[-1].filename.rpartition('/')[2]}:{own[-1].lineno}, in {own[-1].name})" if own else ""
     text = str(error)
@@ -135,9 +138,12 @@ def item_function(function: Callable[[Any], Any], items: Items) -> Items:
 
 def _item_error(value: Any, error: BaseException) -> FunctionError:
     fault = fault_of(error)
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return FunctionError(f"{fault.reason}, for {shown}", stage="map", hint="mend the function")
+    return FunctionError(f"{fault.reason}, for {_shown(value)}", stage="map", hint="mend the function")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 class _Calls:
@@ -174,17 +180,20 @@ class _Calls:
         finally:
             self.gate.release()
 
-    async def start(self, values: Sequence[Any]) -> tuple[list[Any], dict[int, Fault], list[asyncio.Task[None]]]:
-        results: list[Any] = [None] * len(values)
-        faults: dict[int, Fault] = {}
-        mine = []
+    async def start(self, entry: _Entry, values: Sequence[Any]) -> None:
+        """Begin a call for each value, as the limit allows."""
         for i, value in enumerate(values):
             await self.gate.acquire()
-            task = asyncio.create_task(self.one(value, results, faults, i), name=f"map call {i}")
+            task = asyncio.create_task(self.one(value, entry.results, entry.faults, i), name=f"map call {i}")
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
-            mine.append(task)
-        return results, faults, mine
+            task.add_done_callback(entry.finished)
+        entry.finished()
+
+    def room(self, flying: deque[_Entry], budget: int) -> bool:
+        """Whether one more parcel may be begun: those that wait behind a slow one hold memory."""
+        few = len(self.tasks) < self.limit and len(flying) <= self.limit
+        return few and sum(e.parcel.nbytes for e in flying) < budget
 
     async def close(self) -> None:
         self.closing = True
@@ -192,76 +201,122 @@ class _Calls:
         for task in left:
             task.cancel()
         if left:
-            await asyncio.gather(*left, return_exceptions=True)
+            await settled(asyncio.wait(left))
+
+
+class _Entry:
+    """A parcel whose calls are under way; `done` when all of them have come back."""
+
+    def __init__(self, parcel: Any, rows: Any, count: int) -> None:
+        self.parcel = parcel
+        self.rows = rows
+        self.results: list[Any] = [None] * count
+        self.faults: dict[int, Fault] = {}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left = count + 1  # one more for the start itself
+
+    def finished(self, *_: Any) -> None:
+        """One call less to wait for."""
+        self._left -= 1
+        if self._left == 0 and not self.done.done():
+            self.done.set_result(None)
 
 
 async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
     """Calls on the rows of parcels, several at once, also across parcels; parcels leave in order.
 
-    With ordered=False a parcel leaves when its own rows are done.
+    With ordered=False a parcel leaves when its own rows are done. A parcel that is done never waits for the
+    next one to come. A failure of the input waits until the calls that were begun before it are finished.
     """
-    from aiopipe.stages._rebuild import rebuilt
-
     calls = _Calls(stage, context)
-    flying: deque[tuple[Any, Any, list[Any], dict[int, Fault], list[asyncio.Task[None]]]] = deque()
-
-    async def finish(entry: Any) -> Any:
-        parcel, rows, results, faults, tasks = entry
-        if tasks:
-            await asyncio.wait(tasks)
-        if rows is None:
-            if faults:
-                first = min(faults)
-                raise FunctionError(
-                    f"{faults[first].reason}, for {parcel.values[first]!r}"[:300], stage="map", hint="mend the function"
-                )
-            return Items(results, parcel.rejects)
-        return await context.hop(rebuilt, parcel, rows, results, faults, stage.columns)
-
-    incoming = _Incoming(parcels)
+    incoming = _Incoming(_slices(parcels))
+    flying: deque[_Entry] = deque()
     try:
-        async for parcel in incoming:
-            for part in _slices(parcel):
-                if isinstance(part, Items):
-                    rows, values = None, part.values
-                else:
-                    rows, values = await context.hop(_rows_and_dicts, part)
-                flying.append((part, rows, *await calls.start(values)))
-                while flying and (stage.ordered or len(flying) > 2):
-                    at = 0
-                    if not stage.ordered:
-                        at = next((i for i, e in enumerate(flying) if all(t.done() for t in e[4])), 0)
-                    if len(flying) <= 2 and not all(t.done() for t in flying[at][4]):
-                        break
-                    entry = flying[at]
-                    del flying[at]
-                    yield await finish(entry)
-        while flying:
-            yield await finish(flying.popleft())
+        while True:
+            waiting: set[asyncio.Future[Any]] = set()
+            if not incoming.ended and (len(flying) < 2 or calls.room(flying, context.memory // 4)):
+                waiting.add(incoming.next())
+            if flying:
+                waiting |= {flying[0].done} if stage.ordered else {e.done for e in flying}
+            if not waiting:
+                break
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            part = incoming.take()
+            if part is not None:
+                rows, values = (
+                    (None, part.values) if isinstance(part, Items) else await context.hop(_rows_and_dicts, part)
+                )
+                flying.append(_Entry(part, rows, len(values)))
+                await calls.start(flying[-1], values)
+            while (entry := _first_done(flying, stage.ordered)) is not None:
+                flying.remove(entry)
+                yield await _result(entry, stage, context)
         if incoming.error is not None:
             raise incoming.error
     finally:
-        await calls.close()
+        try:
+            await incoming.aclose()
+        finally:
+            await calls.close()
+
+
+def _first_done(flying: deque[_Entry], ordered: bool) -> _Entry | None:
+    among = list(flying)[:1] if ordered else flying
+    return next((e for e in among if e.done.done()), None)
+
+
+async def _result(entry: _Entry, stage: Any, context: Context) -> Any:
+    from aiopipe.stages._rebuild import rebuilt
+
+    faults = entry.faults
+    if entry.rows is not None:
+        return await context.hop(rebuilt, entry.parcel, entry.rows, entry.results, faults, stage.columns)
+    if faults:
+        first = min(faults)
+        raise FunctionError(
+            f"{faults[first].reason}, for {_shown(entry.parcel.values[first])}", stage="map", hint="mend the function"
+        )
+    return Items(entry.results, entry.parcel.rejects)
 
 
 class _Incoming:
-    """Parcels whose failure waits: calls that were begun before it are finished first, as their rows come first."""
+    """The next parcel as a future, so that it can be waited for beside others; a failure is kept for later."""
 
-    def __init__(self, parcels: AsyncIterator[Any]) -> None:
+    def __init__(self, parcels: AsyncGenerator[Any, None]) -> None:
         self._parcels = parcels
+        self._fetch: asyncio.Task[Any] | None = None
+        self.ended = False
         self.error: Exception | None = None
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
+    def next(self) -> asyncio.Task[Any]:
+        """What to wait for."""
+        if self._fetch is None:
+            self._fetch = asyncio.create_task(_anext(self._parcels), name="map input")
+        return self._fetch
 
-    async def __anext__(self) -> Any:
+    def take(self) -> Any:
+        """The parcel that has come; None when none has yet, or none will."""
+        if self._fetch is None or not self._fetch.done():
+            return None
+        fetch, self._fetch = self._fetch, None
         try:
-            return await anext(self._parcels)
+            return fetch.result()
         except StopAsyncIteration:
-            raise
+            self.ended = True
         except Exception as error:
-            self.error = error
-            raise StopAsyncIteration from None
+            self.ended, self.error = True, error
+        return None
+
+    async def aclose(self) -> None:
+        """Stop waiting for the next parcel."""
+        if self._fetch is not None:
+            self._fetch.cancel()
+            await settled(asyncio.gather(self._fetch, return_exceptions=True))
+        await self._parcels.aclose()
+
+
+async def _anext(parcels: AsyncIterator[Any]) -> Any:
+    return await anext(parcels)
 
 
 def _rows_and_dicts(batch: Any) -> tuple[Any, list[Any]]:
@@ -271,9 +326,11 @@ def _rows_and_dicts(batch: Any) -> tuple[Any, list[Any]]:
     return rows, list(rows.dicts())
 
 
-def _slices(parcel: Any) -> Iterator[Any]:
+async def _slices(parcels: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
     """Parts small enough that a `head` behind the calls does not wait for thousands of them."""
-    if isinstance(parcel, Items):
-        yield parcel
-    else:
-        yield from slices(parcel, SLICE)
+    async for parcel in parcels:
+        if isinstance(parcel, Items):
+            yield parcel
+        else:
+            for part in slices(parcel, SLICE):
+                yield part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -40,13 +40,13 @@ async def streamed(
     feed = _Feed(parcels, context)
     while await feed.next_file():
         if feed.items is not None:
-            async with aclosing(function(_each(feed))) as made:
+            async with aclosing(_each(feed)) as values, aclosing(function(values)) as made:
                 async for value in made:
                     yield Items([value])
             return
         writer = _Writer(feed, declared)
         try:
-            async with aclosing(function(feed.rows())) as made:
+            async with aclosing(feed.rows()) as rows, aclosing(function(rows)) as made:
                 async for row in made:
                     writer.add(row)
                     if len(writer.rows) >= SLICE:
@@ -67,7 +67,7 @@ async def streamed(
         yield await context.hop(writer.batch, feed.finished)
 
 
-async def _each(feed: _Feed) -> AsyncIterator[Any]:
+async def _each(feed: _Feed) -> AsyncGenerator[Any, None]:
     parcel = feed.items
     while parcel is not None:
         for value in parcel.values:
@@ -120,7 +120,7 @@ class _Feed:
             self._pending = list(_by_segment(parcel))
         return True
 
-    async def rows(self) -> AsyncIterator[Row]:
+    async def rows(self) -> AsyncGenerator[Row, None]:
         """The rows of the file in hand."""
         while not self._ended:
             if not await self._pull():

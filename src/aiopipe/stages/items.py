@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar
@@ -12,6 +12,8 @@ from aiopipe.options import option
 from aiopipe.stage import Context, Items, Source
 
 __all__ = ["From"]
+
+_END: Any = object()
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,20 +41,23 @@ class From(Source):
         """The items, some at a time; of an async iterable as many as are asked for, one by one."""
         values = self.values
         if isinstance(values, AsyncIterable):
-            some: list[Any] = []
-            async for value in values:
-                some.append(value)
-                if len(some) >= min(self.size, 64):
+            iterator = aiter(values)
+            try:
+                some: list[Any] = []
+                while not context.stopping and (value := await anext(iterator, _END)) is not _END:
+                    some.append(value)
+                    if len(some) >= min(self.size, 64):
+                        yield Items(some)
+                        some = []
+                if some:
                     yield Items(some)
-                    some = []
-                if context.stopping:
-                    break
-            if some:
-                yield Items(some)
+            finally:  # a generator that nobody will ask again ends now, and not when it is collected
+                if isinstance(iterator, AsyncGenerator):
+                    await iterator.aclose()
             return
-        iterator = iter(values)
+        plain = iter(values)
         while not context.stopping:
-            chunk = list(islice(iterator, self.size))
+            chunk = list(islice(plain, self.size))
             if not chunk:
                 return
             yield Items(chunk)

@@ -224,14 +224,11 @@ class Map(Apply, Flow):
             whole.add(rows, *call_each(self.call, rows.dicts()))
         return whole.finish()
 
-    async def flow(self, parcels: AsyncIterator[Any], scope: Scope, context: Context) -> AsyncIterator[Any]:
+    def flow(self, parcels: AsyncIterator[Any], scope: Scope, context: Context) -> AsyncIterator[Any]:
         """An `async def` with several calls at once, or an async generator function per file."""
         if self.is_generator:
-            async for parcel in streamed(self.call, parcels, self.columns, context):
-                yield parcel
-            return
-        async for parcel in call_each_async(self, parcels, context):
-            yield parcel
+            return streamed(self.call, parcels, self.columns, context)
+        return call_each_async(self, parcels, context)
 
 
 def _rebuilt_map(function: Any, options: Mapping[str, Any]) -> Map:

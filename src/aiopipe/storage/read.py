@@ -6,7 +6,8 @@ import codecs
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,34 +62,38 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
 
     InputError for what cannot be read; RecordError for a header or record that cannot be found.
     """
+    for unit in _units(inputs, block):
+        if context.stopping:
+            return
+        chunks = _small_ones(unit, context) if isinstance(unit, list) else _large_file(unit, context, block)
+        async with aclosing(chunks) as entered:
+            async for chunk in entered:
+                yield chunk
+
+
+def _units(inputs: Iterable[Input], block: int) -> Iterator[Input | list[Input]]:
+    """What is read in one go: a large file, or several small ones."""
     small = min(SMALL, block)
     group: list[Input] = []
     weight = 0
     for item in inputs:
-        if context.stopping:
-            return
         size = item.file.size
         if 0 <= size <= small and not item.dialect.transcoded:
             group.append(item)
             weight += size
-            if len(group) < GROUP and weight < block:
-                continue
-            async for chunk in _together(group, context):
-                yield chunk
-            group, weight = [], 0
+            if len(group) >= GROUP or weight >= block:
+                yield group
+                group, weight = [], 0
             continue
         if group:
-            async for chunk in _together(group, context):
-                yield chunk
+            yield group
             group, weight = [], 0
-        async for chunk in _large_file(item, context, block):
-            yield chunk
+        yield item
     if group:
-        async for chunk in _together(group, context):
-            yield chunk
+        yield group
 
 
-async def _together(group: list[Input], context: Context) -> AsyncIterator[Chunk]:
+async def _small_ones(group: list[Input], context: Context) -> AsyncGenerator[Chunk, None]:
     chunks, error = await context.io(_small_files, group)
     for chunk in chunks:
         yield chunk
@@ -297,14 +302,15 @@ def _at(error: RecordError, file: FileRef) -> RecordError:
     return RecordError(error.message, position=position, stage="read", hint=error.hint)
 
 
-async def _blocks(item: Input, context: Context, block: int) -> AsyncIterator[bytes]:
+async def _blocks(item: Input, context: Context, block: int) -> AsyncGenerator[bytes, None]:
     """The bytes of one input; a regular file is watched for changes, a stream is read until it ends."""
     file = item.file
     if file.size < 0:
         from aiopipe.storage.streams import stream_blocks
 
-        async for data in stream_blocks(file.path, context, block):
-            yield data
+        async with aclosing(stream_blocks(file.path, context, block)) as stream:
+            async for data in stream:
+                yield data
         return
     try:
         fd, before = await settled(context.io(_open, file), lambda opened: os.close(opened[0]))
@@ -327,7 +333,7 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncIterator[by
         _unchanged(file, before, os.fstat(fd), count)
 
 
-async def _large_file(item: Input, context: Context, block: int) -> AsyncIterator[Chunk]:
+async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerator[Chunk, None]:
     """One file, or stream, as chunks."""
     file, dialect = item.file, item.dialect
     cutter = Cutter(dialect)
@@ -391,7 +397,7 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncIterato
         problem.chunk = (file.index, part, head_lines)
         raise problem from None
     finally:
-        await source.aclose()  # type: ignore[attr-defined]
+        await source.aclose()
 
 
 def _has_record(data: bytes, dialect: Dialect) -> bool:

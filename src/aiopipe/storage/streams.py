@@ -6,7 +6,8 @@ import os
 import select
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ BLOCK = 64 << 10  # for a peek: what a pipe holds
 _TURN = 0.1  # seconds: how soon a read that waits notices that the run is over
 
 
-async def stream_blocks(path: str, context: Context, block: int) -> AsyncIterator[bytes]:
+async def stream_blocks(path: str, context: Context, block: int) -> AsyncGenerator[bytes, None]:
     """The bytes of a stream ("-" is standard input) in blocks of up to `block`, as they come.
 
     The read runs in the pool for files and waits in turns, so that a cancelled run never hangs on a writer
@@ -36,8 +37,9 @@ async def stream_blocks(path: str, context: Context, block: int) -> AsyncIterato
             for data in stream.begun:
                 yield data
             if not stream.ended:
-                async for data in _blocks(stream.fd, context, block):
-                    yield data
+                async with aclosing(_blocks(stream.fd, context, block)) as blocks:
+                    async for data in blocks:
+                        yield data
         finally:
             stream.close()
     except OSError as error:
@@ -52,13 +54,14 @@ async def peek(path: str, context: Context, lines: int, size: int) -> bytes:
     try:
         stream = context.found.streams[path] = await _opened(path, context)
         count = have = 0
-        async for data in _blocks(stream.fd, context, BLOCK):
-            stream.begun.append(data)
-            count, have = count + data.count(b"\n"), have + len(data)
-            if count >= lines or have >= size:
-                break
-        else:
-            stream.ended = True
+        async with aclosing(_blocks(stream.fd, context, BLOCK)) as blocks:
+            async for data in blocks:
+                stream.begun.append(data)
+                count, have = count + data.count(b"\n"), have + len(data)
+                if count >= lines or have >= size:
+                    break
+            else:
+                stream.ended = True
     except OSError as error:
         raise _trouble(path, error) from None
     return b"".join(stream.begun)
@@ -94,7 +97,7 @@ def _trouble(path: str, error: OSError) -> InputError:
     )
 
 
-async def _blocks(fd: int, context: Context, block: int) -> AsyncIterator[bytes]:
+async def _blocks(fd: int, context: Context, block: int) -> AsyncGenerator[bytes, None]:
     while not context.stopping:
         data = await settled(context.io(_read_some, fd, block))
         if data is None:

@@ -95,8 +95,9 @@ class Temporary:
         try:
             if sync:
                 os.fsync(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+            # The number is free even where close() fails: nobody may close it a second time.
+            fd, self._fd = self._fd, -1
+            os.close(fd)
         except OSError as error:
             self.discard()
             raise trouble(self.target, error) from None

@@ -1,0 +1,82 @@
+"""Users' functions, good and bad, where worker processes can import them."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import threading
+import time
+
+
+def shout(row):
+    row["text"] = row["text"].upper()
+    return row
+
+
+def same(row):
+    return row
+
+
+async def ashout(row):
+    await asyncio.sleep(0)
+    return shout(row)
+
+
+def picky(row):
+    """Refuses some rows."""
+    if row["v"] == "3":
+        raise ValueError("three")
+    return row
+
+
+async def apicky(row):
+    await asyncio.sleep(0)
+    return picky(row)
+
+
+async def twice(rows):
+    """Each row, and the ones with an even v once more."""
+    async for row in rows:
+        yield row
+        if row["v"] in ("2", "4"):
+            yield dict(row)
+
+
+def on_three(act):
+    def function(row):
+        if row["v"] == "3":
+            act()
+        return row
+
+    return function
+
+
+def _named(name, act):
+    function = on_three(act)
+    function.__name__ = function.__qualname__ = name
+    globals()[name] = function
+
+
+def _segfault():
+    ctypes.string_at(0)
+
+
+def _regex():
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def _swallows():
+    while True:
+        with contextlib.suppress(Exception):
+            time.sleep(60)
+
+
+_named("exits", lambda: os._exit(9))
+_named("kills", lambda: os.kill(os.getpid(), signal.SIGKILL))
+_named("segfaults", _segfault)
+_named("sleeps", lambda: time.sleep(60))
+_named("regex", _regex)
+_named("waits", lambda: threading.Event().wait())
+_named("swallows", _swallows)
