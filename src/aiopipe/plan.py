@@ -57,6 +57,11 @@ class Plan:
         """Whether a sample of the input must be looked at before the run."""
         return any(isinstance(s.stage, Transform) and s.stage.wants_types for s in self.steps)
 
+    def mentions(self) -> frozenset[str]:
+        """The columns whose types some step needs, in lower case: SQL does not tell a from A."""
+        stages = [s.stage for s in self.steps if isinstance(s.stage, Transform)]
+        return frozenset(name.lower() for stage in stages for name in stage.mentions())
+
     def typed(self, scope: Scope) -> Plan:
         """The plan with what every step knows, from what is known of the source's records.
 

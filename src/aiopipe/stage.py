@@ -168,8 +168,11 @@ class Source(Stage):
         """The parcels, in order; an async generator that the engine closes early when nobody wants more."""
         raise NotImplementedError
 
-    async def survey(self, context: Context) -> Scope:
-        """What a sample of the input tells; called once before the run, only if a stage asks for types."""
+    async def survey(self, context: Context, wanted: frozenset[str]) -> Scope:
+        """What a sample of the input tells; called once before the run, only if a stage asks for types.
+
+        wanted: the columns that expressions name, in lower case; the types of others are nobody's concern.
+        """
         return Scope()
 
     @overload
@@ -201,6 +204,10 @@ class Transform(Stage):
         ExpressionError or UnknownNameError where the stage cannot work on such records.
         """
         return scope
+
+    def mentions(self) -> frozenset[str]:
+        """The columns whose types the stage needs to know, or under new names hands on."""
+        return frozenset()
 
     @property
     def wants_types(self) -> bool:

@@ -65,7 +65,8 @@ class Cutter:
         """Add a block; the whole records that are now complete, b"" when there are none yet."""
         cut = self._cut(block) if self._trusted else 0
         if cut:
-            chunk = b"".join([*self._waiting, block[:cut]])
+            # A view: slicing would copy the block once more.
+            chunk = b"".join([*self._waiting, memoryview(block)[:cut]]) if self._waiting else block[:cut]
             if clean_quotes(chunk, self._dialect):
                 self._keep(block[cut:])
                 return chunk

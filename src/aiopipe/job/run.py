@@ -116,7 +116,10 @@ async def typed(plan: Plan, pools: Workers) -> Plan:
     assert isinstance(source, Source)
     if not plan.wants_types:
         return plan
-    return plan.typed(await source.survey(pools))
+    # Parsing and binding expressions imports duckdb and takes a tenth of a second: not in the caller's loop.
+    wanted = await pools.hop(plan.mentions)
+    scope = await source.survey(pools, wanted)
+    return await pools.hop(plan.typed, scope)
 
 
 def check_ends(plan: Plan, rejects: str | None) -> None:

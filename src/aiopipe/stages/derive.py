@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from aiopipe.errors import UsageError
 from aiopipe.options import option
+from aiopipe.sql import parse
 from aiopipe.stage import Apply, Scope, Stage
 from aiopipe.stages._expressions import check, compiled, evaluated
 
@@ -51,6 +52,10 @@ class Derive(Apply):
     def build(cls, options: Mapping[str, Any]) -> Stage:
         """From named options."""
         return cls(options.get("columns", ()))
+
+    def mentions(self) -> frozenset[str]:
+        """The columns the expressions name."""
+        return frozenset(c for _, text in self.columns for c in parse(text).columns)
 
     @property
     def wants_types(self) -> bool:

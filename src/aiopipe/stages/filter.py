@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from aiopipe.arrays import mask_to_numpy
 from aiopipe.options import option
+from aiopipe.sql import parse
 from aiopipe.stage import Apply, Scope
 from aiopipe.stages._expressions import check, compiled, evaluated
 
@@ -32,6 +33,10 @@ class Filter(Apply):
         """The columns the expression names."""
         names: tuple[str, ...] = compiled(self.where, scope).columns
         return names
+
+    def mentions(self) -> frozenset[str]:
+        """The columns the expression names."""
+        return frozenset(parse(self.where).columns)
 
     @property
     def wants_types(self) -> bool:

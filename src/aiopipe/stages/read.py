@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 from aiopipe.codec.dialect import Dialect
@@ -118,41 +119,42 @@ class Read(Source):
             async for chunk in chunks:
                 yield chunk
 
-    async def survey(self, context: Context) -> Scope:
-        """Types of all columns, from a sample where they are not told."""
-        told, nulls = dict(self.types), frozenset(self.null)
-        types, doubts = dict(told), {}
-        sample = await self._sample(context)
-        for name in told if sample else ():
-            if name not in sample:
-                raise UnknownNameError(f"--types names {name!r}, no column", stage="read", hint=nearest(name, sample))
-        for name, (values, path) in sample.items():
-            if name in told:
-                continue
-            types[name], token = guess(values, nulls)
-            if token is not None:
-                doubts[name] = (token, path)
-        return Scope(types, doubts, nulls, complete=bool(sample))
-
-    async def _sample(self, context: Context) -> dict[str, tuple[list[str], str]]:
-        """The first values of every column, with the first file that has it."""
-        from itertools import islice
-
-        from aiopipe.storage.read import BLOCK, sample_values, values_of
+    async def survey(self, context: Context, wanted: frozenset[str]) -> Scope:
+        """Types of the wanted columns, from a sample where they are not told."""
+        from aiopipe.storage.read import BLOCK
         from aiopipe.storage.streams import peek
 
+        files = await context.io(lambda: list(islice(self._files(self.finder()), SAMPLE_FILES)))
+        for file in files:
+            if file.size < 0:
+                await peek(file.path, context, SAMPLE_RECORDS + 1, BLOCK)
+        return await context.hop(self._scope, files, context.found.streams, wanted)
+
+    def _scope(self, files: list[FileRef], streams: dict[str, Any], wanted: frozenset[str]) -> Scope:
+        """What the first records of the files say; reads, parses and guesses, so it belongs off the loop."""
+        from aiopipe.storage.read import sample_of, values_of
+
         found: dict[str, tuple[list[str], str]] = {}
-        for file in await context.io(lambda: list(islice(self._files(self.finder()), SAMPLE_FILES))):
+        for file in files:
             dialect = self._dialect(file.path)
             if file.size < 0:
-                data = await peek(file.path, context, SAMPLE_RECORDS + 1, BLOCK)
-                ended = context.found.streams[file.path].ended
-                sample = values_of(data, file, dialect, SAMPLE_RECORDS, whole=ended)
+                begun, ended = streams[file.path].begun, streams[file.path].ended
+                sample, _ = values_of(b"".join(begun), file, dialect, SAMPLE_RECORDS, wanted, whole=ended)
             else:
-                sample = await context.io(sample_values, file, dialect, SAMPLE_RECORDS)
+                sample = sample_of(file, dialect, SAMPLE_RECORDS, wanted)
             for name, values in sample.items():
                 found.setdefault(name, ([], file.path))[0].extend(values)
-        return found
+        told, nulls = dict(self.types), frozenset(self.null)
+        for name in told if found else ():
+            if name not in found:
+                raise UnknownNameError(f"--types names {name!r}, no column", stage="read", hint=nearest(name, found))
+        types, doubts = dict(told), {}
+        for name, (values, path) in found.items():
+            if name not in told:
+                types[name], token = guess(values, nulls)
+                if token is not None:
+                    doubts[name] = (token, path)
+        return Scope(types, doubts, nulls, complete=bool(found))
 
 
 def _has_tabs(path: str) -> bool:

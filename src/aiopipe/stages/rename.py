@@ -41,6 +41,10 @@ class Rename(Apply):
         """From named options."""
         return cls(options.get("columns", ()))
 
+    def mentions(self) -> frozenset[str]:
+        """The old names: a later expression may name the new ones."""
+        return frozenset(old for old, _ in self.columns)
+
     def narrow(self, scope: Scope) -> Scope:
         """Types and doubts follow the names."""
         new = dict(self.columns)

@@ -442,26 +442,36 @@ def chunks_of(data: bytes, dialect: Dialect, name: str = "data", block: int = BL
             byte += len(chunk)
 
 
-def sample_values(file: FileRef, dialect: Dialect, records: int) -> dict[str, list[str]]:
-    """The values of every column in the first records of a file; malformed records are passed over."""
-    try:
-        fd, status = _open(file)
+def sample_of(file: FileRef, dialect: Dialect, records: int, wanted: frozenset[str]) -> dict[str, list[str]]:
+    """The wanted columns' values in the first records of a file; see values_of."""
+    for size in (BLOCK // 4, BLOCK):  # most samples are small, and the rest of a big block would be read for nothing
         try:
-            data = os.read(fd, min(status.st_size, BLOCK))
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise trouble(file, error) from None
-    return values_of(data, file, dialect, records, whole=len(data) == status.st_size)
+            fd, status = _open(file)
+            try:
+                data = os.read(fd, min(status.st_size, size))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise trouble(file, error) from None
+        whole = len(data) == status.st_size
+        values, count = values_of(data, file, dialect, records, wanted, whole=whole)
+        if whole or count == records:
+            break
+    return values
 
 
-def values_of(data: bytes, file: FileRef, dialect: Dialect, records: int, *, whole: bool) -> dict[str, list[str]]:
-    """The values of every column in the first records of `data`, the beginning (or the whole) of a file."""
+def values_of(
+    data: bytes, file: FileRef, dialect: Dialect, records: int, wanted: frozenset[str], *, whole: bool
+) -> tuple[dict[str, list[str]], int]:
+    """Every column of the beginning (or all) of a file, the wanted ones with the values of its first records.
+
+    Also how many records these are. wanted: names in lower case. Malformed records are passed over.
+    """
     if dialect.transcoded:
         decoder = codecs.getincrementaldecoder(dialect.encoding)("replace")
         data = decoder.decode(data, whole).encode()
     if not whole and not _has_record(data, dialect):
-        return {}
+        return {}, 0
     try:
         header, start, _ = read_header(data, dialect)
         body = data[start:]
@@ -476,5 +486,6 @@ def values_of(data: bytes, file: FileRef, dialect: Dialect, records: int, *, who
         import numpy as np
 
         batch = batch.filter(np.arange(len(batch)) < records)
-    unique = [c for c in batch.columns if batch.names.count(c.name) == 1]
-    return {c.name: batch.values(c.name).to_pylist() for c in unique}
+    unique = [c.name for c in batch.columns if batch.names.count(c.name) == 1]
+    values = {n: batch.values(n).to_pylist() if n.lower() in wanted else [] for n in unique}
+    return values, len(batch)
