@@ -12,6 +12,7 @@ import pyarrow.csv  # noqa: F401 - measured without
 import aiopipe.job.run
 import aiopipe.storage.read  # noqa: F401 - measured without
 from aiopipe import Derive, Filter, Map, Read, Report, Select, Stream, Write
+from aiopipe.memory import keep_freed_memory
 from benchmarks.functions import SELECTED, clean
 from benchmarks.tools import serve
 
@@ -56,4 +57,5 @@ JOBS = {
 }
 
 if __name__ == "__main__":
+    keep_freed_memory()  # this process is ours, as the command line's is
     serve(JOBS)

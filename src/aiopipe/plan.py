@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiopipe.codec.chunk import decode
-from aiopipe.errors import UsageError
+from aiopipe.errors import AiopipeError, UsageError
 from aiopipe.stage import Apply, Scope, Sink, Source, Stage, Transform
 
 __all__ = ["Plan", "Step", "make_plan"]
@@ -59,8 +59,15 @@ class Plan:
 
     def mentions(self) -> frozenset[str]:
         """The columns whose types some step needs, in lower case: SQL does not tell a from A."""
-        stages = [s.stage for s in self.steps if isinstance(s.stage, Transform)]
-        return frozenset(name.lower() for stage in stages for name in stage.mentions())
+        found: set[str] = set()
+        for step in self.steps:
+            if isinstance(step.stage, Transform):
+                try:
+                    found.update(name.lower() for name in step.stage.mentions())
+                except AiopipeError as error:
+                    error.stage = error.stage or step.label
+                    raise
+        return frozenset(found)
 
     def typed(self, scope: Scope) -> Plan:
         """The plan with what every step knows, from what is known of the source's records.

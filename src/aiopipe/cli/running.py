@@ -17,6 +17,7 @@ from aiopipe.cli.signals import Stopper
 from aiopipe.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REJECTS, UsageError
 from aiopipe.job.options import JobOptions
 from aiopipe.job.report import counted
+from aiopipe.memory import keep_freed_memory
 from aiopipe.stage import Pipeline
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ EXIT_PIPE = 141
 def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
     """Run to the end and give the exit code; everything there is to say is said on standard error."""
     factory = _loop_factory(options)
+    keep_freed_memory()
     try:
         with asyncio.Runner(debug=options.debug or None, loop_factory=factory) as runner:
             report, signalled = runner.run(_run(pipeline, options))
