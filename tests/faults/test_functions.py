@@ -257,6 +257,28 @@ def test_a_hanging_worker_does_not_outlive_a_cancelled_run(path):
     drive(main)
 
 
+@pytest.mark.parametrize("content", ["", "\n", "v,text\n"])
+def test_a_function_is_never_called_for_a_file_without_records(content, tmp_path):
+    path = write(tmp_path / "in/a.csv", content)
+    for stage in maps(lambda row: 1 / 0):
+        (Read(path, block=1) | stage | Write(f"{tmp_path}/out/")).run_sync()
+        assert (tmp_path / "out/a.csv").read_text() == content.lstrip("\n")
+
+
+def test_columns_of_the_same_name_are_refused_behind_what_came_before_them(tmp_path):
+    """The calls for the first file are still under way when the second one turns out to be of no use."""
+    write(tmp_path / "in/1.csv", CSV)
+    write(tmp_path / "in/2.csv", "v,v\n1,2\n")
+
+    async def slow(row):
+        await asyncio.sleep(0.02)
+        return row
+
+    error = failure(Read(tmp_path / "in", block=1) | Map(slow) | Write(f"{tmp_path}/out/"))
+    assert "2.csv: map: column 'v' stands 2 times" in str(error)
+    assert tree(tmp_path / "out") == {"1.csv": CSV}
+
+
 def test_items_that_a_function_refuses_are_shown():
     def refuse(value):
         if value == 3:

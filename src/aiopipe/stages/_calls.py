@@ -243,11 +243,13 @@ async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Cont
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             part = incoming.take()
             if part is not None:
-                rows, values = (
-                    (None, part.values) if isinstance(part, Items) else await context.hop(_rows_and_dicts, part)
-                )
-                flying.append(_Entry(part, rows, len(values)))
-                await calls.start(flying[-1], values)
+                try:
+                    rows, values = await _unpacked(part, context)
+                except Exception as error:
+                    incoming.fail(error)
+                else:
+                    flying.append(_Entry(part, rows, len(values)))
+                    await calls.start(flying[-1], values)
             while (entry := _first_done(flying, stage.ordered)) is not None:
                 flying.remove(entry)
                 yield await _result(entry, stage, context)
@@ -269,6 +271,8 @@ async def _result(entry: _Entry, stage: Any, context: Context) -> Any:
     from aiopipe.stages._rebuild import rebuilt
 
     faults = entry.faults
+    if entry.rows is None and not isinstance(entry.parcel, Items):
+        return entry.parcel
     if entry.rows is not None:
         return await context.hop(rebuilt, entry.parcel, entry.rows, entry.results, faults, stage.columns)
     if faults:
@@ -304,8 +308,12 @@ class _Incoming:
         except StopAsyncIteration:
             self.ended = True
         except Exception as error:
-            self.ended, self.error = True, error
+            self.fail(error)
         return None
+
+    def fail(self, error: Exception) -> None:
+        """Nothing more will come, because of `error`."""
+        self.ended, self.error = True, error
 
     async def aclose(self) -> None:
         """Stop waiting for the next parcel."""
@@ -317,6 +325,15 @@ class _Incoming:
 
 async def _anext(parcels: AsyncIterator[Any]) -> Any:
     return await anext(parcels)
+
+
+async def _unpacked(part: Any, context: Context) -> tuple[Any, list[Any]]:
+    if isinstance(part, Items):
+        return None, part.values
+    if not part.columns:
+        return None, []  # an empty file has no columns, and no rows
+    unpacked: tuple[Any, list[Any]] = await context.hop(_rows_and_dicts, part)
+    return unpacked
 
 
 def _rows_and_dicts(batch: Any) -> tuple[Any, list[Any]]:
