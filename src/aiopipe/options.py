@@ -172,7 +172,10 @@ def normalise(stage: Any) -> None:
             continue
         convert = _CONVERT.get(declared["kind"])
         if convert is not None:
-            value = convert(value)
+            try:
+                value = convert(value)
+            except UsageError as error:
+                raise UsageError(f"{f.name}: {error.message}", stage=type(stage).word, hint=error.hint) from None
             object.__setattr__(stage, f.name, value)
         word = type(stage).word
         if declared["kind"] == "int" and (isinstance(value, bool) or not isinstance(value, int)):

@@ -70,7 +70,8 @@ def _class_of(function: Callable[..., Any], word: str, fixed: dict[str, Any]) ->
     ):
         raise UsageError(f"{function.__name__} takes no row", hint="its first parameter is the row")
     hints = get_type_hints(function)
-    fields: list[Any] = [("function", Any, dataclasses.field(default=None, init=False, repr=False, compare=False))]
+    # Two are equal when their options are: what is called is made from these.
+    fields: list[Any] = [(n, Any, _hidden(None, compare=False)) for n in ("function", "call")]
     for p in parameters[1:]:
         if p.kind is not inspect.Parameter.KEYWORD_ONLY:
             raise UsageError(
@@ -80,7 +81,7 @@ def _class_of(function: Callable[..., Any], word: str, fixed: dict[str, Any]) ->
         default = dataclasses.MISSING if p.default is inspect.Parameter.empty else p.default
         kind = _KINDS.get(hints.get(p.name, type(p.default)), "text")
         fields.append((p.name, Any, option(default, kind=kind, help=f"parameter {p.name} of {function.__name__}")))
-    own = [f[0] for f in fields[1:]]
+    own = [p.name for p in parameters[1:]]
 
     def __post_init__(self: Any) -> None:  # noqa: N807
         options = {name: getattr(self, name) for name in own}
@@ -91,10 +92,7 @@ def _class_of(function: Callable[..., Any], word: str, fixed: dict[str, Any]) ->
         return _again, (type(self), {name: getattr(self, name) for name in own})
 
     inherited = [f.name for f in dataclasses.fields(Map) if f.name not in ("function", "call", *own)]
-    fields += [
-        (n, Any, dataclasses.field(default=fixed.get(n, getattr(Map, n, None)), init=False, repr=False))
-        for n in inherited
-    ]
+    fields += [(n, Any, _hidden(fixed.get(n, getattr(Map, n, None)))) for n in inherited]
     namespace = {
         "__post_init__": __post_init__,
         "__reduce__": __reduce__,
@@ -108,6 +106,11 @@ def _class_of(function: Callable[..., Any], word: str, fixed: dict[str, Any]) ->
     return dataclasses.make_dataclass(
         function.__name__, fields, bases=(Map,), frozen=True, repr=False, namespace=namespace
     )
+
+
+def _hidden(default: Any, *, compare: bool = True) -> Any:
+    """A field that is no option."""
+    return dataclasses.field(default=default, init=False, repr=False, compare=compare)
 
 
 def _again(cls: type[Stage], options: dict[str, Any]) -> Stage:

@@ -341,7 +341,9 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
     decoder: Any = None
     outer = ""
     part, byte, head_lines, waiting = 0, 0, 0, b""
-    held: Chunk | None = None  # one chunk is held back, so that the last one can be marked
+    # One chunk is held back, so that the last one can be marked. Not of a stream: somebody may wait for what it
+    # brought; its last mark goes on a chunk without records.
+    held: Chunk | None = None
     ended = False
     source = _blocks(item, context, block)
     try:
@@ -349,7 +351,7 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
             data = await anext(source, b"")
             ended = not data
             if ended and context.stopping:
-                return
+                break
             if dialect.transcoded:
                 if decoder is None:
                     outer = _outer_encoding(dialect.encoding, data)
@@ -381,6 +383,9 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
                 yield held
             segment = Segment(file, part, ended, 0, byte, head_lines=head_lines if part == 0 else 0)
             held = Chunk(chunk, header, dialect, (segment,))
+            if file.size < 0 and not ended:
+                yield held
+                held = None
             part += 1
             byte = byte + len(chunk) if byte >= 0 else -1
         if held is not None:

@@ -1,0 +1,209 @@
+"""Three doors, one set of stages: what the library, the shell and a file say of each stage is the same thing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import fields
+from inspect import getdoc, signature
+from typing import Any
+
+import pytest
+
+import aiopipe
+from aiopipe import (
+    Collect,
+    Dedupe,
+    Derive,
+    Drop,
+    Filter,
+    Find,
+    Head,
+    Map,
+    Pipeline,
+    Read,
+    Rename,
+    Select,
+    Skip,
+    Write,
+)  # fmt: skip
+from aiopipe.cli.job import job_given
+from aiopipe.cli.params import params_of
+from aiopipe.cli.segments import command_of, pipeline_of
+from aiopipe.job.options import DOOR, JobOptions
+from aiopipe.options import options_of
+from aiopipe.pipefile import dumps, loads
+from aiopipe.stage import Sink, Source, Stage
+from aiopipe.stages import TABLE, find_stage, words
+
+
+def polite(row: dict[str, str]) -> dict[str, str]:
+    return row
+
+
+HERE = f"{__name__}:polite"
+
+# word -> the stage in Python, what follows its word in a shell, and its table in a file. Every option is used.
+DOORS: dict[str, tuple[Callable[[], Stage], str, str]] = {
+    "read": (
+        lambda: Read(
+            ["in/*.csv", "more/"], delimiter="tab", quote="'", encoding="cp1252", no_header=True,
+            types={"zip": "VARCHAR", "n": "BIGINT"}, null=["NA", "-"], duplicate_columns="number", include="*.txt",
+            follow=True, max_record="1MiB", block=4096,
+        ),
+        """'in/*.csv' more/ --delimiter tab --quote "'" --encoding cp1252 --no-header --types zip=VARCHAR
+        --types n=BIGINT --null NA --null=- --duplicate-columns number --include '*.txt' --follow
+        --max-record 1MiB --block 4096""",
+        """paths = ["in/*.csv", "more/"]
+        delimiter = "tab"
+        quote = "'"
+        encoding = "cp1252"
+        no_header = true
+        types = { zip = "VARCHAR", n = "BIGINT" }
+        null = ["NA", "-"]
+        duplicate_columns = "number"
+        include = "*.txt"
+        follow = true
+        max_record = "1MiB"
+        block = 4096""",
+    ),
+    "find": (
+        lambda: Find("a", include=["*.csv", "*.tsv"], follow=True),
+        "a --include '*.csv' --include '*.tsv' --follow",
+        'paths = "a"\ninclude = ["*.csv", "*.tsv"]\nfollow = true',
+    ),
+    "filter": (lambda: Filter("amount > 100"), "'amount > 100'", 'where = "amount > 100"'),
+    "derive": (
+        lambda: Derive({"net": "amount * 0.9", "a b": "1 = 1"}),
+        "'net=amount * 0.9' 'a b=1 = 1'",
+        'columns = { net = "amount * 0.9", "a b" = "1 = 1" }',
+    ),
+    "select": (lambda: Select("id", "a b"), "id 'a b'", 'columns = ["id", "a b"]'),
+    "drop": (lambda: Drop("id", "a b"), "id 'a b'", 'columns = ["id", "a b"]'),
+    "rename": (lambda: Rename(old="new", b="c"), "old=new b=c", 'columns = { old = "new", b = "c" }'),
+    "head": (lambda: Head(3, per_file=True), "3 --per-file", "count = 3\nper_file = true"),
+    "skip": (lambda: Skip(3, per_file=True), "3 --per-file", "count = 3\nper_file = true"),
+    "dedupe": (
+        lambda: Dedupe("id", "b", per_file=True, memory="1MB"),
+        "id b --per-file --memory 1MB",
+        'columns = ["id", "b"]\nper_file = true\nmemory = "1MB"',
+    ),
+    "map": (
+        lambda: Map(polite, placement="process", ordered=False, timeout="300ms", columns=["a", "b"]),
+        f"{HERE} --placement process --no-ordered --timeout 300ms --columns a --columns b",
+        f'function = "{HERE}"\nplacement = "process"\nordered = false\ntimeout = 0.3\ncolumns = ["a", "b"]',
+    ),
+    "write": (lambda: Write("out/", format="jsonl"), "out/ --format jsonl", 'to = "out/"\nformat = "jsonl"'),
+    "collect": (Collect, "", ""),
+}  # fmt: skip
+# Options that cannot stand beside those above.
+ALSO: list[tuple[str, Callable[[], Stage], str, str]] = [
+    ("map", lambda: Map(polite, concurrency=4), f"{HERE} --concurrency 4", f'function = "{HERE}"\nconcurrency = 4'),
+    (
+        "map",
+        lambda: Map(polite, thread_sensitive=True),
+        f"{HERE} --thread-sensitive",
+        f'function = "{HERE}"\nthread_sensitive = true',
+    ),
+    ("dedupe", Dedupe, "", ""),
+    ("head", Head, "", ""),
+]
+ALL = [(word, *doors) for word, doors in DOORS.items()] + ALSO
+
+
+# What stands around a stage that is no pipeline by itself.
+OTHERS = {"read": ("x", 'paths = "x"'), "write": ("y", 'to = "y"')}
+
+
+def around(stage: Stage) -> tuple[Stage, ...]:
+    """The stages of a whole pipeline with this one in it."""
+    before = () if isinstance(stage, Source) else (Read("x"),)
+    after = () if isinstance(stage, Sink) else (Write("y"),)
+    return (*before, stage, *after)
+
+
+@pytest.mark.parametrize(("word", "make", "shell", "toml"), ALL, ids=[f"{a[0]} {a[2]}"[:40] for a in ALL])
+def test_the_three_doors_make_equal_pipelines(word: str, make: Callable[[], Stage], shell: str, toml: str):
+    stage = make()
+    stages = around(stage)
+    library = Pipeline(stages)
+    chain = [f"{word} {shell}" if s is stage else f"{s.word} {OTHERS[s.word][0]}" for s in stages]
+    tables = [f'use = "{s.word}"\n{toml if s is stage else OTHERS[s.word][1]}' for s in stages]
+    from_shell = pipeline_of(shlex.split(" then ".join(chain)))
+    from_file = loads("".join(f"[[stage]]\n{t}\n" for t in tables))
+    assert library == from_shell == from_file
+    assert hash(library) == hash(from_shell) == hash(from_file)
+    assert repr(library) == repr(from_file) or word == "map"  # a function shows itself
+    assert loads(dumps(library)) == library
+
+
+def test_the_three_doors_are_tried_with_every_stage_and_every_option():
+    assert list(DOORS) == list(TABLE)
+    for word in TABLE:
+        tried = "\n".join(toml for w, _, _, toml in ALL if w == word)
+        for option in options_of(find_stage(word)):
+            assert f"{option.key} =" in tried, f"{word} {option.key}"
+
+
+@pytest.mark.parametrize("word", TABLE)
+def test_a_stage_has_a_word_a_class_and_a_module_of_one_name(word: str):
+    stage = find_stage(word)
+    assert stage.word == word
+    assert stage.__name__ == word.capitalize()
+    assert stage.__module__ == f"aiopipe.stages.{word}"
+    assert getattr(aiopipe, stage.__name__) is stage
+    assert stage.__name__ in aiopipe.__all__
+
+
+def test_words_are_unique_and_none_of_them_joins_or_is_a_command():
+    from aiopipe.cli import COMMANDS
+
+    found = list(words())
+    assert len(found) == len(set(found))
+    assert not set(found) & {"then", *COMMANDS}
+
+
+@pytest.mark.parametrize("word", TABLE)
+def test_a_stage_shows_its_docstring_its_options_and_its_example(word: str):
+    stage = find_stage(word)
+    command = command_of(stage)
+    with command.make_context(word, [], resilient_parsing=True) as context:
+        text = command.get_help(context)
+    flat = " ".join(text.split())
+    assert " ".join((getdoc(stage) or "").split("\n\n")[0].split()) in flat
+    for option in options_of(stage):
+        assert option.positional or option.flag in flat
+        assert " ".join(option.help.split()) in flat
+    assert stage.example.split(" then ")[0] in flat
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_job_options_are_arguments_of_a_run_and_of_both_commands():
+    from aiopipe.cli.pipe import pipe
+    from aiopipe.cli.run import run
+
+    names = {f.name for f in fields(JobOptions)}
+    arguments = {n for n, p in signature(Pipeline.run).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert names - set(DOOR) == arguments - {"progress", "stop"}
+    for name in names - set(DOOR):
+        default = signature(Pipeline.run).parameters[name].default
+        assert getattr(JobOptions.build({name: default}), name) == getattr(JobOptions(), name)
+    of_pipe, of_run = ({p.name for p in command.params} for command in (pipe, run))
+    assert names <= of_pipe and names <= of_run
+    assert of_pipe - names == {"stages"} and of_run - names == {"file", "settings"}
+
+
+def test_job_options_are_the_same_in_a_shell_and_a_file():
+    import click
+
+    line = shlex.split(
+        "--rejects r.csv --max-rejects 3 --workers 2 --memory 64MB --report r.json --debug --no-progress"
+    )
+    command = click.Command("x", params=params_of(JobOptions))
+    with command.make_context("x", line) as context:
+        typed = job_given(context.params)
+    table: dict[str, Any] = {
+        "rejects": "r.csv", "max_rejects": 3, "workers": 2, "memory": "64MB", "report": "r.json", "debug": True,
+        "progress": False,
+    }  # fmt: skip
+    assert JobOptions.build(typed) == JobOptions.build(table)

@@ -1,0 +1,70 @@
+"""Pipelines that a type checker must pass. Checked by mypy --strict (make types), never run."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiopipe import (
+    Chain,
+    Collect,
+    Dedupe,
+    Derive,
+    Drop,
+    Filter,
+    Find,
+    From,
+    Head,
+    Map,
+    Pipeline,
+    Read,
+    Rename,
+    Report,
+    Row,
+    Select,
+    Skip,
+    Stream,
+    Write,
+    stage,
+)
+
+
+def plain(row: Row) -> Row:
+    return row
+
+
+async def waiting(row: Row) -> Row:
+    return row
+
+
+async def many(rows: AsyncIterator[Row]) -> AsyncIterator[Row]:
+    async for row in rows:
+        yield row
+
+
+@stage
+def shout(row: Row, *, column: str = "name", times: int = 1) -> Row:
+    return row
+
+
+@stage(word="count-up", placement="process")
+def count_up(row: Row, *, by: int) -> Row:
+    return row
+
+
+stream: Stream = Read("in/*.csv", null="NA", types={"zip": "VARCHAR"}) | Filter("amount > 100")
+pipeline: Pipeline = stream | Derive(net="amount * 0.9") | Write("out/", format="csv")
+shared: Chain = Select("id", "name") | Drop("name") | Rename(id="key") | Head(3, per_file=True)
+longer: Pipeline = Read(["a.csv", "b.csv"]) | shared | Skip(1) | Dedupe("key", memory="1MB") | Write("-")
+lifted: Pipeline = Read("a.csv") | plain | waiting | many | Map(plain, placement="process", timeout=5) | Write("-")
+own: Pipeline = Read("a.csv") | shout(column="city", times=2) | count_up(by=3) | Write("-")
+items: Pipeline = From(range(10), size=5) | Map(str) | Collect()
+files: Pipeline = Find("in/") | Head() | Write("files.jsonl")
+report: Report = pipeline.run_sync(rejects="bad.csv", max_rejects=3, workers=2, memory="64MB")
+text: str = pipeline.explain()
+
+
+async def main() -> None:
+    done: Report = await pipeline.run(report="report.json", stop=asyncio.Event(), debug=True)
+    print(done.read, done.written)
+    async with stream.stream(workers=1) as rows:
+        async for row in rows:
+            print(row)

@@ -1,0 +1,45 @@
+"""Pipelines that a type checker must refuse, each with the error it is told.
+
+Checked by mypy --strict with warn_unused_ignores (make types), never run: an `ignore` that is not needed any
+more, or that names another error, fails. tests/test_typing.py holds the messages.
+"""
+
+from aiopipe import Derive, Filter, Head, Read, Row, Select, Write, stage
+
+
+@stage
+def shout(row: Row, *, column: str = "name") -> Row:
+    return row
+
+
+# A misspelt option.
+Read("a.csv", nul="NA")  # type: ignore[call-arg]
+Head(3, per_fil=True)  # type: ignore[call-arg]
+Write("out/", fromat="csv")  # type: ignore[call-arg]
+shout(colum="city")  # type: ignore[call-arg]
+
+# An option of the wrong type, or one that is missing.
+Filter(3)  # type: ignore[arg-type]
+Head("3")  # type: ignore[arg-type]
+Derive(net=3)  # type: ignore[arg-type]
+shout(column=3)  # type: ignore[arg-type]
+
+# A transform after a sink, a sink after a sink.
+Read("a.csv") | Write("b.csv") | Head()  # type: ignore[operator]
+Read("a.csv") | Write("b.csv") | Write("c.csv")  # type: ignore[operator]
+
+# A source in the middle, a source after a transform.
+Read("a.csv") | Read("b.csv")  # type: ignore[operator]
+Read("a.csv") | Head() | Read("b.csv")  # type: ignore[operator]
+Head() | Read("b.csv")  # type: ignore[operator]
+
+# A sink at the end of what has no source; something that is no stage.
+Head() | Write("b.csv")  # type: ignore[operator]
+Write("b.csv") | Head()  # type: ignore[operator]
+Read("a.csv") | "head"  # type: ignore[operator]
+
+# A stream that is run, a pipeline that is iterated, an option of the job that does not exist.
+(Read("a.csv") | Head()).run()  # type: ignore[attr-defined]
+(Read("a.csv") | Write("b.csv")).stream()  # type: ignore[attr-defined]
+_ = (Read("a.csv") | Write("b.csv")).run(rejets="x")  # type: ignore[call-arg]
+Select("a").columns = ("b",)  # type: ignore[misc]
