@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import Mask, mask_to_numpy, null, text_array
+from aiopipe.arrays import Mask, mask_to_numpy, null, place_array, text_array
 from aiopipe.errors import UsageError, nearest
 
 __all__ = ["TYPES", "cast", "guess", "parse_type"]
@@ -164,9 +164,12 @@ def _null(values: Any, nulls: Collection[str]) -> Any:
         return values
     validity, offset_buffer, data = values.buffers()
     offsets = np.frombuffer(offset_buffer, np.int32, n + 1, 4 * values.offset)
-    gone = offsets[1:] == offsets[:-1]
-    if nulls:
-        gone |= mask_to_numpy(pc.is_in(values, _tokens(frozenset(nulls))))
+    lengths = np.diff(offsets)
+    gone = lengths == 0
+    for length, tokens in _by_length(frozenset(nulls)):
+        alike = np.flatnonzero(lengths == length)  # few fields are as long as NA: only they are looked at
+        if len(alike):
+            gone[alike] |= mask_to_numpy(pc.is_in(values.take(place_array(alike)), tokens))
     if validity is not None:
         gone |= mask_to_numpy(values.is_null())
     if not gone.any():
@@ -176,5 +179,7 @@ def _null(values: Any, nulls: Collection[str]) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _tokens(nulls: frozenset[str]) -> Any:
-    return text_array(sorted(nulls))
+def _by_length(nulls: frozenset[str]) -> list[tuple[int, Any]]:
+    """The tokens that are not empty, as Arrow arrays of those with equally many bytes."""
+    lengths = {len(token.encode()) for token in nulls if token}
+    return [(n, text_array(sorted(t for t in nulls if len(t.encode()) == n))) for n in sorted(lengths)]
