@@ -379,22 +379,9 @@ class Pipeline:
 
     def run_sync(self, **job: Any) -> Report:
         """`run` for plain code, also inside a thread of an async program; `job` as for `run`."""
-        import asyncio
+        from aiopipe.job.sync import run_sync
 
-        from asgiref.sync import async_to_sync
-
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            raise UsageError("run_sync would hold up the running event loop", hint="write await pipeline.run(...)")
-
-        async def go() -> Report:
-            return await self.run(**job)
-
-        report: Report = async_to_sync(go)()
-        return report
+        return run_sync(self, job)
 
     def explain(self, *, workers: int | None = None, memory: int | str = "128MB") -> str:
         """The plan as written and as run, as text; a sample of the input is read for the types of columns.

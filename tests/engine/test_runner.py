@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -331,3 +333,32 @@ def test_run_sync_works_inside_a_thread_of_an_async_program():
             assert (await loop.run_in_executor(pool, pipeline.run_sync)).items == wanted
 
     drive(main)
+
+
+INTERRUPTED = """if True:
+    import os, signal, sys, threading, time
+    from aiopipe import Map, Read, Write
+    def work(row):
+        if not begun.is_set():
+            begun.set()
+        time.sleep(0.002)
+        return row
+    def interrupt():
+        begun.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+    begun = threading.Event()
+    threading.Thread(target=interrupt).start()
+    try:
+        (Read(sys.argv[1]) | Map(work) | Write(sys.argv[2])).run_sync()
+    except KeyboardInterrupt:
+        print([t.name for t in threading.enumerate() if "aiopipe" in t.name], os.listdir(os.path.dirname(sys.argv[2])))
+"""
+
+
+def test_an_interrupted_run_sync_leaves_nothing_behind_its_callers_back(tmp_path):
+    """Ctrl-C reaches the main thread, the loop is in another one: it must be told, and waited for."""
+    path = write(tmp_path / "in/in.csv", "id\n" + "1\n" * 20_000)
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-c", INTERRUPTED, path, f"{tmp_path}/out/out.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[] []\n", done.stderr
