@@ -62,7 +62,9 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
 
     InputError for what cannot be read; RecordError for a header or record that cannot be found.
     """
-    for unit in _units(inputs, block):
+    units = _units(inputs, block)
+    # Off the loop: finding the next file may list and sort a directory of a hundred thousand.
+    while (unit := await settled(context.io(next, units, None))) is not None:
         if context.stopping:
             return
         chunks = _small_ones(unit, context) if isinstance(unit, list) else _large_file(unit, context, block)
