@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
@@ -16,7 +15,7 @@ from aiopipe.errors import EXIT_FAILED, AiopipeError
 __all__ = ["exit_code_of", "leaves", "show_click", "show_failure"]
 
 _OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
-_IMPORTS = os.path.join(os.path.dirname(os.path.abspath(importlib.__file__)), "")
+_LIBRARY = os.path.join(os.path.dirname(os.path.abspath(os.__file__)), "")
 _SHOWN = 10
 
 
@@ -65,17 +64,31 @@ def _text(error: BaseException, debug: bool) -> str:
     if isinstance(error, MemoryError):
         return "aiopipe: out of memory\n  next: give --memory a smaller size, or fewer --workers"
     trace = "".join(traceback.format_exception(error))
+    own = _users_frame(error)
+    if own is not None:
+        where = f"{os.path.basename(own.filename)}:{own.lineno}, in {own.name}"
+        return f"aiopipe: {type(error).__name__}: {error} ({where})\n{trace.rstrip() if debug else users_frames(trace)}"
     version = f"Python {sys.version.split()[0]}, {sys.platform}"
     return f"{trace}aiopipe: this is a bug of aiopipe, not of your data: please report it with the above ({version})"
 
 
+def _users_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost frame of code that is neither ours nor a library's: a user's own stage or iterable."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = os.path.abspath(frame.filename)
+        library = path.startswith((_OURS, _LIBRARY)) or "site-packages" in path or frame.filename.startswith("<")
+        if not library:
+            return frame
+    return None
+
+
 def users_frames(trace: str) -> str:
-    """A traceback without the frames of aiopipe itself and of the import system."""
+    """A traceback without the frames of aiopipe itself and of Python's library."""
     kept, ours = [], False
     for line in trace.rstrip().splitlines():
         match = re.match(r'  File "(.*?)", line', line)
         if match:
-            ours = os.path.abspath(match[1]).startswith((_OURS, _IMPORTS)) or match[1].startswith("<frozen importlib")
+            ours = os.path.abspath(match[1]).startswith((_OURS, _LIBRARY)) or match[1].startswith("<frozen importlib")
         elif not line.startswith("    "):
             ours = False
         if not ours:

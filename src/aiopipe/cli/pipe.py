@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from aiopipe.cli.job import job_given, job_options
-from aiopipe.cli.text import first_line
+from aiopipe.cli.text import summary_of
 from aiopipe.stages import find_stage, words
 
 __all__ = ["PipeCommand", "pipe"]
@@ -20,7 +20,7 @@ class PipeCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The stages, one line each."""
         with formatter.section("Stages (aiopipe pipe STAGE --help)"):
-            formatter.write_dl([(w, first_line(find_stage(w))) for w in words()])
+            formatter.write_dl([(w, summary_of(w)) for w in words()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Options of the segment in hand; those of the job before the first stage."""

@@ -11,7 +11,7 @@ import click
 
 from aiopipe.cli.params import default_of
 from aiopipe.cli.segments import command_of, pipeline_of
-from aiopipe.cli.text import blocks, first_line
+from aiopipe.cli.text import blocks, first_line, summary_of
 from aiopipe.errors import AiopipeError
 from aiopipe.options import Option, options_of
 from aiopipe.pipefile import dumps
@@ -27,14 +27,17 @@ def kind_of(stage: type[Stage]) -> str:
     return next(name for base, name in _KINDS.items() if issubclass(stage, base))
 
 
-def list_text(stages: Sequence[type[Stage]]) -> str:
-    """All stages by kind, one or two lines each."""
+def list_text(stages: Sequence[type[Stage]], broken: Sequence[str] = ()) -> str:
+    """All stages by kind, one or two lines each; broken: words of stages that cannot be loaded."""
     formatter = click.HelpFormatter(width=80)
     for kind in _KINDS.values():
         rows = [(s.word, first_line(s)) for s in stages if kind_of(s) == kind]
         if rows:
             with formatter.section(kind.capitalize()):
                 formatter.write_dl(rows, col_max=16)
+    if broken:
+        with formatter.section("Cannot be loaded"):
+            formatter.write_dl([(word, summary_of(word)) for word in broken], col_max=16)
     formatter.write("\naiopipe stages STAGE shows one; aiopipe pipe STAGE --help does as well.")
     return formatter.getvalue()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from aiopipe.cli.job import import_modules
+from aiopipe.errors import UsageError
 
 __all__ = ["stages"]
 
@@ -23,9 +24,14 @@ def stages(name: str | None, markdown: bool, imports: tuple[str, ...]) -> int:
         stage = find_stage(name)
         click.echo(markdown_stage(stage) if markdown else stage_text(stage))
         return 0
-    classes = [find_stage(w) for w in words()]
+    classes, broken = [], []
+    for word in words():
+        try:
+            classes.append(find_stage(word))
+        except UsageError:
+            broken.append(word)
     if not markdown:
-        click.echo(list_text(classes))
+        click.echo(list_text(classes, broken))
         return 0
     click.echo("\n\n".join([markdown_list(classes), *map(markdown_stage, classes)]))
     return 0

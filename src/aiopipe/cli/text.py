@@ -6,7 +6,10 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 
-__all__ = ["WIDTH", "blocks", "first_line", "wrapped_shell"]
+from aiopipe.errors import UsageError
+from aiopipe.stages import find_stage
+
+__all__ = ["WIDTH", "blocks", "first_line", "summary_of", "wrapped_shell"]
 
 WIDTH = 76  # inside an indentation of two
 
@@ -15,6 +18,14 @@ def first_line(declaring: type) -> str:
     """The first sentence of a class's docstring, on one line."""
     paragraph = (inspect.getdoc(declaring) or "").split("\n\n")[0]
     return " ".join(paragraph.split())
+
+
+def summary_of(word: str) -> str:
+    """The first sentence of a stage, or why it has none: one broken package must not hide the other stages."""
+    try:
+        return first_line(find_stage(word))
+    except UsageError as error:
+        return f"({error.message})"
 
 
 def blocks(doc: str, width: int = WIDTH) -> Iterator[str]:

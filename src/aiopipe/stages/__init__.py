@@ -61,7 +61,13 @@ def find_stage(word: str) -> type[Stage]:
         found = [e for e in entry_points(group=GROUP) if e.name == word]
         if not found:
             raise UnknownNameError(f"no stage {word!r}", hint=nearest(word, words()))
-        stage = found[0].load()
+        try:
+            stage = found[0].load()
+        except Exception as error:
+            raise UsageError(
+                f"the stage {word!r} of an installed package cannot be loaded: {type(error).__name__}: {error}",
+                hint=f"look at the entry point {found[0].value}",
+            ) from error
         stage = getattr(stage, "stage", stage)  # what @stage leaves behind a function's name
     if not (isinstance(stage, type) and issubclass(stage, Stage)):
         raise UsageError(f"what is registered as stage {word!r} is no stage", hint="decorate it with @stage")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints, overload
 
-from aiopipe.errors import UsageError
-from aiopipe.options import option
+from aiopipe.errors import UnknownNameError, UsageError, nearest
+from aiopipe.options import option, options_of
 from aiopipe.stage import Row, Stage, Transform
 from aiopipe.stages import register
 from aiopipe.stages.map import Map
@@ -27,12 +27,20 @@ def stage(function: S, /) -> S: ...
 def stage(function: Callable[Concatenate[Row, P], Any], /) -> Callable[P, Transform]: ...
 @overload
 def stage(
-    *, word: str | None = ..., placement: str | None = ..., concurrency: int | None = ..., timeout: float | None = ...
+    *,
+    word: str | None = ...,
+    placement: str | None = ...,
+    concurrency: int | None = ...,
+    ordered: bool = ...,
+    timeout: float | str | None = ...,
+    columns: Sequence[str] = ...,
+    thread_sensitive: bool = ...,
 ) -> Callable[[Callable[Concatenate[Row, P], Any]], Callable[P, Transform]]: ...
 def stage(function: Any = None, /, *, word: str | None = None, **fixed: Any) -> Any:
     """Make a stage of a function of one row, or register a class derived from Apply, Flow, Source or Sink.
 
     Keyword-only parameters of the function become options: `--name` in the shell, `name =` in a pipeline file.
+    What `map` has as options (placement, concurrency, ordered, timeout, columns, thread_sensitive) is fixed here.
     The word is the function's name, with - for _. An installed package offers its stages through the entry
     point group `aiopipe.stages`.
 
@@ -49,6 +57,10 @@ def stage(function: Any = None, /, *, word: str | None = None, **fixed: Any) -> 
 
 
 def _make(function: Any, *, word: str | None = None, **fixed: Any) -> Any:
+    known = [o.name for o in options_of(Map) if not o.positional]
+    for name in fixed:
+        if isinstance(function, type) or name not in known:
+            raise UnknownNameError(f"@stage has no option {name!r} here", hint=nearest(name, ["word", *known]))
     if isinstance(function, type):
         if not issubclass(function, Stage):
             raise UsageError(f"{function.__name__} is no stage", hint="derive it from Apply, Flow, Source or Sink")
