@@ -62,6 +62,11 @@ def group() -> None:
 
     \b
     aiopipe pipe read 'in/*.csv' then filter 'amount > 100' then write out/
+
+    Completion, for bash (zsh_source and fish_source are there as well):
+
+    \b
+    eval "$(_AIOPIPE_COMPLETE=bash_source aiopipe)"
     """
 
 

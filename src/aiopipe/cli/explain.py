@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from aiopipe.cli.completion import complete_chain
 from aiopipe.cli.job import job_given, job_options
 from aiopipe.errors import UsageError
 
@@ -15,7 +16,13 @@ __all__ = ["explain"]
 @click.command(context_settings={"allow_interspersed_args": False, "max_content_width": 80})
 @job_options("workers", "memory", "import_")
 @click.option("settings", "--set", multiple=True, metavar="STAGE.OPTION=VALUE", help="as for aiopipe run")
-@click.argument("what", nargs=-1, type=click.UNPROCESSED, metavar="FILE | STAGE ... then STAGE ...")
+@click.argument(
+    "what",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="FILE | STAGE ... then STAGE ...",
+    shell_complete=complete_chain,
+)
 def explain(what: tuple[str, ...], settings: tuple[str, ...], **params: Any) -> int:
     """Show what a pipeline will do: its stages, the types of columns, what runs where.
 

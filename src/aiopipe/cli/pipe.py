@@ -7,9 +7,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from aiopipe.cli.completion import complete_chain, complete_stages
 from aiopipe.cli.job import job_given, job_options
 from aiopipe.cli.text import summary_of
-from aiopipe.stages import find_stage, words
+from aiopipe.stages import words
 
 __all__ = ["PipeCommand", "pipe"]
 
@@ -30,28 +31,6 @@ class PipeCommand(click.Command):
         return complete_stages(typed, incomplete)
 
 
-def complete_stages(typed: tuple[str, ...], incomplete: str) -> list[CompletionItem]:
-    """What may come next in a chain: a stage's word, `then`, or an option of the stage."""
-    start = max((i + 1 for i, t in enumerate(typed) if t == "then"), default=0)
-    segment = typed[start:]
-    if not segment:
-        return [CompletionItem(w) for w in words() if w.startswith(incomplete)]
-    if incomplete.startswith("-"):
-        from aiopipe.cli.segments import command_of
-
-        if segment[0] not in words():
-            return []
-        command = command_of(find_stage(segment[0]))
-        with command.make_context(segment[0], list(segment[1:]), resilient_parsing=True) as context:
-            return command.shell_complete(context, incomplete)
-    items = [CompletionItem("then")] if incomplete and "then".startswith(incomplete) else []
-    return [*items, CompletionItem(incomplete, type="file")]
-
-
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return complete_stages(tuple(ctx.params.get("stages") or ()), incomplete)
-
-
 @click.command(
     cls=PipeCommand,
     context_settings={"allow_interspersed_args": False, "max_content_width": 80},
@@ -63,7 +42,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     nargs=-1,
     type=click.UNPROCESSED,
     metavar="STAGE ... then STAGE ...",
-    shell_complete=_complete,
+    shell_complete=complete_chain,
 )
 def pipe(stages: tuple[str, ...], **params: Any) -> int:
     """Run a pipeline written as stages joined by `then`.

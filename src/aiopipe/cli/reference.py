@@ -45,7 +45,7 @@ def list_text(stages: Sequence[type[Stage]], broken: Sequence[str] = ()) -> str:
 def stage_text(stage: type[Stage]) -> str:
     """A stage's help, and its example in the other two doors."""
     command = command_of(stage)
-    with click.Context(command, info_name=stage.word, max_content_width=80, terminal_width=80) as context:
+    with command.make_context(stage.word, [], resilient_parsing=True) as context:
         text = command.get_help(context)
     doors = _doors(stage)
     if doors is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from aiopipe.cli.completion import complete_words
 from aiopipe.cli.job import import_modules
 from aiopipe.errors import UsageError
 
@@ -13,7 +14,7 @@ __all__ = ["stages"]
 @click.command(context_settings={"max_content_width": 80})
 @click.option("--markdown", is_flag=True, help="as Markdown, for documentation")
 @click.option("imports", "--import", multiple=True, metavar="MODULE", help="import MODULE first, for its @stage stages")
-@click.argument("name", required=False, metavar="[STAGE]")
+@click.argument("name", required=False, metavar="[STAGE]", shell_complete=complete_words)
 def stages(name: str | None, markdown: bool, imports: tuple[str, ...]) -> int:
     """List the stages, or show STAGE: what it does, its options, and it in the three doors."""
     from aiopipe.cli.reference import list_text, markdown_list, markdown_stage, stage_text
