@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
 def group() -> None:
     """Pipe directories of files and CSVs through async transforms.
 
-    Lossless, in bounded memory, as fast as native tools.
+    Lossless, in bounded memory, with nothing half written.
 
     \b
     aiopipe pipe read 'in/*.csv' then filter 'amount > 100' then write out/
