@@ -1,4 +1,4 @@
-"""The few array moves everything else is made of: cut pieces out of a buffer, join columns into lines.
+"""The few array moves everything else is made of: cut pieces out of a buffer, weave columns into lines.
 
 numpy finds positions, Arrow moves bytes; both let go of the GIL, which is why threads scale here.
 
@@ -34,7 +34,6 @@ __all__ = [
     "gather",
     "holds_any",
     "integer",
-    "join",
     "mask_array",
     "mask_to_numpy",
     "null",
@@ -77,14 +76,6 @@ def gather(data: pa.Buffer, starts: Ints, stops: Ints, kind: pa.DataType | None 
 def as_text(column: Any) -> Any:
     """The same bytes seen as UTF-8 strings, without a copy; they must have been checked before."""
     return column if column.type == pa.string() else column.view(pa.string())
-
-
-def join(columns: Sequence[Any], separator: bytes) -> Any:
-    """Join columns of equal length, or scalars, element by element: one byte string per record."""
-    if len(columns) == 1:
-        return columns[0]
-    binary = [c if c.type == pa.binary() else c.view(pa.binary()) for c in columns]
-    return pc.binary_join_element_wise(*binary, byte_scalar(separator))
 
 
 def weave(data: bytes, spans: Sequence[tuple[Ints, Ints]], others: Sequence[Any], order: Sequence[int]) -> Any:

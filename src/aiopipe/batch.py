@@ -148,18 +148,6 @@ class Body:
             return gather(self.buffer, self.starts, self.stops)
         return gather(self.buffer, self.starts[rows], self.stops[rows])
 
-    def stems(self, rows: Ints | None) -> Any:
-        """The records `rows` without their line ends."""
-        if rows is None:
-            return gather(self.buffer, self.starts, self.ends[:, -1])
-        return gather(self.buffer, self.starts[rows], self.ends[rows, -1])
-
-    def terminators(self, rows: Ints | None) -> Any:
-        """The line ends of the records `rows`: LF, CRLF, or nothing at the end of a file."""
-        if rows is None:
-            return gather(self.buffer, self.ends[:, -1], self.stops)
-        return gather(self.buffer, self.ends[rows, -1], self.stops[rows])
-
     def gapless(self) -> bool:
         """True when each record begins where the one before it ends: none is missing, no line is blank."""
         return bool((self.starts[1:] == self.stops[:-1]).all())
