@@ -91,7 +91,9 @@ class Option:
     """One option of a stage, for whoever builds a door from it.
 
     positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
-    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs" or "function".
+    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function", or "policy": text in the
+    shell, a number, a text or a table in a file, and a value of its own (with a method `plain`) in the library.
+    convert: makes the canonical value of what was given, for kinds that do not say how.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Option:
     default: Any
     required: bool
     metavar: str
+    convert: Callable[[Any], Any] | None = None
 
     @property
     def key(self) -> str:
@@ -131,11 +134,12 @@ def option(
     choices: tuple[str, ...] = (),
     metavar: str = "",
     compare: bool = True,
+    convert: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind and positional: see Option. choices: the allowed texts. compare: whether stages with
-    different values differ.
+    help: one sentence. kind, positional and convert: see Option. choices: the allowed texts. compare: whether
+    stages with different values differ.
     """
     metadata = {
         "help": help,
@@ -143,6 +147,7 @@ def option(
         "positional": positional,
         "choices": choices,
         "metavar": metavar,
+        "convert": convert,
     }
     return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 
@@ -170,7 +175,7 @@ def normalise(stage: Any) -> None:
         value = getattr(stage, f.name)
         if value is None and f.default is None:
             continue
-        convert = _CONVERT.get(declared["kind"])
+        convert = declared["convert"] or _CONVERT.get(declared["kind"])
         if convert is not None:
             try:
                 value = convert(value)

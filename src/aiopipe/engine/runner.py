@@ -34,7 +34,7 @@ from typing import Any
 from aiopipe.engine.channel import Channel, Closed, Statistics
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError
-from aiopipe.fuse import Node, Tally, relabelled
+from aiopipe.fuse import Node, Tally, relabelled, without_notes
 from aiopipe.stage import Outcome
 
 __all__ = ["Envelope", "Trace", "depth", "run_nodes"]
@@ -198,7 +198,8 @@ async def _emit(parcels: AsyncIterator[Any], writer: Channel[Envelope], node: No
                 if taken is not None:
                     parcel = relabelled(parcel, 0, step.label)
                     rejected = len(getattr(parcel, "rejects", ()))
-                    tallies = (Tally(step.name, taken.records - counted, len(parcel), rejected, 0.0),)
+                    parcel, noted = without_notes(parcel)
+                    tallies = (Tally(step.name, taken.records - counted, len(parcel), rejected, 0.0, noted),)
                     counted = taken.records
                 await writer.put(Envelope(parcel, tallies), parcel.nbytes)
             except Closed:

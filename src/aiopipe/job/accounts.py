@@ -67,6 +67,8 @@ class Accounts:
             stage.given += tally.given
             stage.rejected += tally.rejected
             stage.seconds += tally.seconds
+            for what, number in tally.noted:
+                stage.counts[what] = stage.counts.get(what, 0) + number
             self.report.rejected += tally.rejected
             if tally.name == self._entry:
                 self.report.read += tally.taken
@@ -85,11 +87,14 @@ class Accounts:
         return parcel
 
     def _take(self, rejects: tuple[Reject, ...]) -> None:
-        if self._rejects is None:
-            # Whatever stage refused it and however stages are fused: the first in the file ends the run.
-            raise error_of(self._placed(min(rejects, key=_order)))
+        final = [r for r in rejects if self._rejects is None or r.final]
+        last = min(final, key=_order) if final else None
         for reject in rejects:
-            heappush(self._waiting, (_order(reject), next(self._count), reject))
+            if last is None or _order(reject) < _order(last):
+                heappush(self._waiting, (_order(reject), next(self._count), reject))
+        if last is not None:
+            # Whatever stage refused it and however stages are fused: the first in the file ends the run.
+            raise error_of(self._placed(last))
         if self._limit is not None and self.report.rejected > self._limit:
             first = self._first or (self._ready[0] if self._ready else self._placed(self._waiting[0][-1]))
             raise TooManyRejectsError(

@@ -17,13 +17,18 @@ def counted(number: int, what: str) -> str:
 
 @dataclass(slots=True)
 class StageReport:
-    """One stage: records in, out and set aside, and the seconds it worked (added over its workers)."""
+    """One stage: records in, out and set aside, and the seconds it worked (added over its workers).
+
+    counts: what else it counted: "retried" (calls made again), "kept" (records left as they were, because their
+    call failed), and those of `fetch`.
+    """
 
     name: str
     taken: int = 0
     given: int = 0
     rejected: int = 0
     seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,16 @@ class Report:
         return joined and self.read + self.added == gone
 
     @property
+    def retried(self) -> int:
+        """Calls that were made again because they had failed."""
+        return sum(s.counts.get("retried", 0) for s in self.stages)
+
+    @property
+    def kept(self) -> int:
+        """Records left as they were because their call failed (on_error="keep")."""
+        return sum(s.counts.get("kept", 0) for s in self.stages)
+
+    @property
     def slowest(self) -> StageReport | None:
         """The stage that worked longest."""
         return max(self.stages, key=lambda s: s.seconds, default=None)
@@ -103,6 +118,10 @@ class Report:
         slowest = self.slowest
         tail = f"; slowest stage {slowest.name} ({slowest.seconds:.2f} s)" if slowest else ""
         text = f"{line}\n{speed}{tail}"
+        for stage in self.stages:
+            if stage.counts:
+                told = ", ".join(f"{number:,} {what}" for what, number in sorted(stage.counts.items()))
+                text += f"\n{stage.name}: {told}"
         if self.skipped:
             text += f"\n{len(self.skipped):,} entries passed over, first {self.skipped[0][0]}: {self.skipped[0][1]}"
         if self.interrupted:
