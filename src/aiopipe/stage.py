@@ -360,8 +360,9 @@ class Pipeline:
         max_rejects: how many may be set aside before the run is stopped. workers: threads (or processes) for
         computing, the number of cores if not given. memory: bytes in flight, about (`"64MB"`).
         progress: a function called with the running totals. stop: an asyncio.Event; once set, reading stops
-        and what is in flight is finished. report: a file for the report, as JSON. debug: the event loop's debug
-        mode while the run lasts. Failures arrive in one ExceptionGroup.
+        and what is in flight is finished. report: a file for the report, as JSON. debug: find the lines
+        that hold the event loop and coroutines never awaited, for `report.debug`. Failures arrive in one
+        ExceptionGroup.
         """
         from aiopipe.job.run import run
 

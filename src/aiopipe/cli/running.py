@@ -35,7 +35,7 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
     factory = _loop_factory(options)
     keep_freed_memory()
     try:
-        with asyncio.Runner(debug=options.debug or None, loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=factory) as runner:
             report, signalled = runner.run(_run(pipeline, options))
         if report is None:
             click.echo("aiopipe: cancelled; nothing half was left behind, run it again", err=True)
@@ -52,6 +52,8 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
     if name:
         click.echo(name, err=True)
     click.echo(str(report), err=True)
+    if report.debug is not None:
+        click.echo(str(report.debug), err=True)
     if report.rejected:
         click.echo(f"{counted(report.rejected, 'record')} set aside in {options.rejects}", err=True)
     return signalled or (EXIT_REJECTS if report.rejected else EXIT_DONE)
