@@ -17,6 +17,7 @@ __all__ = ["TABLE", "find_stage", "make_stage", "register", "words"]
 TABLE: dict[str, tuple[str, str]] = {
     "read": ("aiopipe.stages.read", "Read"),
     "find": ("aiopipe.stages.find", "Find"),
+    "hash": ("aiopipe.stages.hash", "Hash"),
     "filter": ("aiopipe.stages.filter", "Filter"),
     "derive": ("aiopipe.stages.derive", "Derive"),
     "select": ("aiopipe.stages.select", "Select"),
