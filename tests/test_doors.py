@@ -20,6 +20,7 @@ from aiopipe import (
     Find,
     Head,
     Map,
+    Mask,
     Pipeline,
     Read,
     Rename,
@@ -81,6 +82,16 @@ DOORS: dict[str, tuple[Callable[[], Stage], str, str]] = {
     "select": (lambda: Select("id", "a b"), "id 'a b'", 'columns = ["id", "a b"]'),
     "drop": (lambda: Drop("id", "a b"), "id 'a b'", 'columns = ["id", "a b"]'),
     "rename": (lambda: Rename(old="new", b="c"), "old=new b=c", 'columns = { old = "new", b = "c" }'),
+    "mask": (
+        lambda: Mask("id", "a b", key="env:K", algorithm="blake3", encoding="base32", length=40, mask_empty=True),
+        "id 'a b' --key env:K --algorithm blake3 --encoding base32 --length 40 --mask-empty",
+        """columns = ["id", "a b"]
+        key = "env:K"
+        algorithm = "blake3"
+        encoding = "base32"
+        length = 40
+        mask_empty = true""",
+    ),
     "head": (lambda: Head(3, per_file=True), "3 --per-file", "count = 3\nper_file = true"),
     "skip": (lambda: Skip(3, per_file=True), "3 --per-file", "count = 3\nper_file = true"),
     "dedupe": (

@@ -63,6 +63,8 @@ async def run(
     loop.set_debug(debug or debugging)
     try:
         check_ends(plan, rejects)
+        if plan.needs_more:
+            plan = await pools.hop(plan.ready)
         plan = await typed(plan, pools)
         nodes = fusing(plan)
         pools.prepare(nodes)

@@ -22,6 +22,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "select": ("aiopipe.stages.select", "Select"),
     "drop": ("aiopipe.stages.drop", "Drop"),
     "rename": ("aiopipe.stages.rename", "Rename"),
+    "mask": ("aiopipe.stages.mask", "Mask"),
     "head": ("aiopipe.stages.head", "Head"),
     "skip": ("aiopipe.stages.skip", "Skip"),
     "dedupe": ("aiopipe.stages.dedupe", "Dedupe"),
