@@ -214,6 +214,13 @@ class Transform(Stage):
         """True when an expression of this stage names columns, so that a sample must be taken."""
         return False
 
+    def ready(self) -> Transform:
+        """The stage as it runs, with what it needs from elsewhere (a key); called once before a run, off the loop.
+
+        UsageError where that is missing: nothing has been written then. `explain` does without.
+        """
+        return self
+
     @property
     def placement(self) -> str:
         """Where its work runs: "loop", "thread" or "process"."""

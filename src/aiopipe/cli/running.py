@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -89,10 +88,10 @@ def _loop_factory(options: JobOptions) -> Callable[[], asyncio.AbstractEventLoop
 
 def _print_items(report: Report) -> None:
     """What `collect` kept, one JSON value a line: a shell has no other use for it."""
-    from aiopipe.codec.items import as_mapping
+    from aiopipe.codec.items import as_mapping, json_line
 
     for item in report.items:
-        click.echo(json.dumps(as_mapping(item), ensure_ascii=False, default=str))
+        click.echo(json_line(as_mapping(item)))
 
 
 def _silence_stdout() -> None:

@@ -66,6 +66,8 @@ async def run(
         watching.enter_context(finding.watching())
     try:
         check_ends(plan, rejects)
+        if plan.needs_more:
+            plan = await pools.hop(plan.ready)
         plan = await typed(plan, pools)
         nodes = fusing(plan)
         pools.prepare(nodes)
