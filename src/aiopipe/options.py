@@ -91,6 +91,7 @@ class Option:
     """One option of a stage, for whoever builds a door from it.
 
     positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
+    short: a letter under which the shell has it as an option, also where Python takes it by its place.
     kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function", or "policy": text in the
     shell, a number, a text or a table in a file, and a value of its own (with a method `plain`) in the library.
     convert: makes the canonical value of what was given, for kinds that do not say how.
@@ -104,7 +105,13 @@ class Option:
     default: Any
     required: bool
     metavar: str
+    short: str = ""
     convert: Callable[[Any], Any] | None = None
+
+    @property
+    def argument(self) -> bool:
+        """Whether the shell has it as an argument and not as an option."""
+        return bool(self.positional) and not self.short
 
     @property
     def key(self) -> str:
@@ -133,12 +140,13 @@ def option(
     positional: str = "",
     choices: tuple[str, ...] = (),
     metavar: str = "",
+    short: str = "",
     compare: bool = True,
     convert: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind, positional and convert: see Option. choices: the allowed texts. compare: whether
+    help: one sentence. kind, positional, short and convert: see Option. choices: the allowed texts. compare: whether
     stages with different values differ.
     """
     metadata = {
@@ -147,6 +155,7 @@ def option(
         "positional": positional,
         "choices": choices,
         "metavar": metavar,
+        "short": short,
         "convert": convert,
     }
     return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)

@@ -38,10 +38,11 @@ _AHEAD = 2  # workers begun, and not running yet
 class Work:
     """What is done with each parcel.
 
-    unpack: the values to call with, one a row, and what `pack` needs besides. call: one call; what it raises is
+    word: of the stage. unpack: the values to call with, one a row, and what `pack` needs besides. call: one call; what it raises is
     the fault of its row. pack: the parcel that an entry, all of its calls done, becomes.
     """
 
+    word: str
     call: Callable[[Any], Awaitable[Any]]
     limit: int
     ordered: bool
@@ -76,12 +77,14 @@ class _Calls:
     """The workers, and the entries that have rows nobody has taken yet."""
 
     def __init__(self, work: Work) -> None:
+        self.word = work.word
         self.call = work.call
         self.limit = work.limit
         self.context = copy_context()
         self.tasks: set[asyncio.Task[None]] = set()
         self.pending: deque[Entry] = deque()
         self.fresh = 0  # workers that have not run yet
+        self.number = 0
         self.closing = False
         self.turn = 0  # of the loop, counted while somebody wants to know
         self.turning = False
@@ -103,8 +106,9 @@ class _Calls:
         if self.closing or self.fresh >= _AHEAD or len(self.tasks) >= self.limit or not self.backlog:
             return
         self.fresh += 1
+        self.number += 1
         # Each in a context of its own, made of the flow's: what a call sets, others do not see.
-        task = asyncio.create_task(self.worker(), name="map calls", context=self.context.copy())
+        task = asyncio.create_task(self.worker(), name=f"{self.word} call {self.number}", context=self.context.copy())
         self.tasks.add(task)
         task.add_done_callback(self.over)
 

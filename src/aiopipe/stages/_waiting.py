@@ -41,7 +41,8 @@ def calling(stage: Any, parcels: AsyncIterator[Any], context: Context) -> AsyncI
             parcel = replace(parcel, noted=parcel.noted + attempts.taken())
         return parcel
 
-    return calls_in_flight(Work(attempts.around(function), limit, stage.ordered, unpack, pack), parcels, context)
+    work = Work("map", attempts.around(function), limit, stage.ordered, unpack, pack)
+    return calls_in_flight(work, parcels, context)
 
 
 def _rows_and_dicts(batch: Any) -> tuple[Any, list[Any]]:
