@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from aiopipe.stages.drop import Drop
     from aiopipe.stages.filter import Filter
     from aiopipe.stages.find import Find
+    from aiopipe.stages.hash import Hash
     from aiopipe.stages.head import Head
     from aiopipe.stages.items import From
     from aiopipe.stages.map import Map
+    from aiopipe.stages.mask import Mask
     from aiopipe.stages.merge import Merge
     from aiopipe.stages.read import Read
     from aiopipe.stages.rename import Rename
@@ -68,8 +70,10 @@ _HOMES = {
     "Filter": "aiopipe.stages.filter",
     "Find": "aiopipe.stages.find",
     "From": "aiopipe.stages.items",
+    "Hash": "aiopipe.stages.hash",
     "Head": "aiopipe.stages.head",
     "Map": "aiopipe.stages.map",
+    "Mask": "aiopipe.stages.mask",
     "Merge": "aiopipe.stages.merge",
     "Read": "aiopipe.stages.read",
     "Rename": "aiopipe.stages.rename",
@@ -84,9 +88,10 @@ _HOMES = {
 
 __all__ = [
     "AiopipeError", "Branch", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef", "Filter",
-    "Find", "From", "FunctionError", "Head", "InputError", "Map", "Merge", "OutputError", "Pipeline", "Position",
-    "Read", "RecordError", "Reject", "Rename", "Report", "Route", "Row", "Select", "Sink", "Skip", "Source", "Stream",
-    "Tee", "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+    "Find", "From", "FunctionError", "Hash", "Head", "InputError", "Map", "Mask", "Merge", "OutputError", "Pipeline",
+    "Position", "Read", "RecordError", "Reject", "Rename", "Report", "Route", "Row", "Select", "Sink", "Skip",
+    "Source", "Stream", "Tee", "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError",
+    "Write", "stage",
 ]  # fmt: skip
 
 

@@ -106,6 +106,21 @@ class Plan:
                     raise
         return frozenset(found)
 
+    @property
+    def needs_more(self) -> bool:
+        """Whether some stage needs something from elsewhere before it can run."""
+        stages = (s.stage for s in self.every_step())
+        return any(isinstance(s, Transform) and type(s).ready is not Transform.ready for s in stages)
+
+    def ready(self) -> Plan:
+        """The plan with stages that have all they need; may read files. UsageError where something is missing."""
+        steps = [
+            replace(step, stage=step.stage.ready()) if isinstance(step.stage, Transform) else step
+            for step in self.steps
+        ]
+        inputs, branches = (tuple(p.ready() for p in plans) for plans in (self.inputs, self.branches))
+        return replace(self, steps=tuple(steps), inputs=inputs, branches=branches)
+
     def typed(self, *scopes: Scope) -> Plan:
         """The plan with what every step knows, from what is known of each source's records, in order.
 

@@ -43,7 +43,9 @@ from aiopipe.engine.forks import Curtain, Envelope, Gate, merge, split, upstream
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, RecordError
 from aiopipe.fuse import Node, Tally, relabelled
-from aiopipe.stage import Outcome
+from aiopipe.loopwatch import IN_HAND
+from aiopipe.model import FileRef
+from aiopipe.stage import Items, Outcome
 
 __all__ = ["Account", "Envelope", "Trace", "byte_bound", "depth", "run_nodes"]
 
@@ -187,6 +189,7 @@ async def _apart_from_the_caller(work: Coroutine[Any, Any, None]) -> None:
 
 async def _task(i: int, node: Node, edges: _Edges) -> None:
     begun = time.perf_counter()
+    IN_HAND.set((edges.workers.leash, node.label))
     readers, writers = edges.readers(i), edges.writers(i)
     try:
         await _work(i, node, readers, writers, edges)
@@ -310,12 +313,17 @@ async def _emit(
 
 
 def renumbered(parcel: Any, base: int) -> Any:
-    """A chunk of a later source: its files' numbers follow those of the sources before it."""
+    """A parcel of a later source: its files' numbers follow those of the sources before it."""
+    if isinstance(parcel, Items):
+        return replace(parcel, values=[_moved(v, base) if isinstance(v, FileRef) else v for v in parcel.values])
     segments = getattr(parcel, "segments", ())
     if not segments:
         return parcel
-    moved = (replace(s, file=replace(s.file, index=s.file.index + base)) for s in segments)
-    return replace(parcel, segments=tuple(moved))
+    return replace(parcel, segments=tuple(replace(s, file=_moved(s.file, base)) for s in segments))
+
+
+def _moved(file: FileRef, base: int) -> FileRef:
+    return replace(file, index=file.index + base)
 
 
 async def _hop(node: Node, reader: Channel[Envelope], writer: Channel[Envelope], workers: Workers, budget: int) -> None:

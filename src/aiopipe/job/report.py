@@ -10,7 +10,10 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from aiopipe.job.debug import DebugReport
 
 __all__ = ["BranchReport", "ChannelReport", "Report", "StageReport", "counted"]
 
@@ -135,7 +138,7 @@ class Report:
     unfinished: records of files that a run asked to stop left out. files: inputs read to their end; outputs:
     files made visible. bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop
     before its input ended. skipped: paths passed over with the reason. items: what `collect` kept. stages: of the
-    trunk; inputs and branches have their own.
+    trunk; inputs and branches have their own. debug: what a run with debug=True found in the event loop.
     """
 
     read: int = 0
@@ -157,6 +160,7 @@ class Report:
     channels: list[ChannelReport] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     items: list[Any] = field(default_factory=list)
+    debug: DebugReport | None = None
 
     @property
     def untaken(self) -> int:

@@ -319,20 +319,17 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncGenerator[b
     except OSError as error:
         raise trouble(file, error) from None
     count = 0
-    with open(fd, "rb", buffering=0) as raw:  # noqa: ASYNC230 - it is open already: this only wraps it
-        handle = wrap(raw, executor=getattr(context, "files", None))
-        while True:
-            try:
-                data = await settled(handle.read(block))
-            except OSError as error:
-                raise trouble(file, error) from None
-            if not data:
-                break
-            count += len(data)
-            yield data
-            if context.stopping:
-                return
-        _unchanged(file, before, os.fstat(fd), count)
+    try:
+        with open(fd, "rb", buffering=0) as raw:  # noqa: ASYNC230 - it is open already: this only wraps it
+            handle = wrap(raw, executor=getattr(context, "files", None))
+            while data := await settled(handle.read(block)):
+                count += len(data)
+                yield data
+                if context.stopping:
+                    return
+            _unchanged(file, before, os.fstat(fd), count)
+    except OSError as error:  # of a read, or of the close
+        raise trouble(file, error) from None
 
 
 async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerator[Chunk, None]:
