@@ -38,8 +38,8 @@ _AHEAD = 2  # workers begun, and not running yet
 class Work:
     """What is done with each parcel.
 
-    word: of the stage. unpack: the values to call with, one a row, and what `pack` needs besides. call: one call; what it raises is
-    the fault of its row. pack: the parcel that an entry, all of its calls done, becomes.
+    word: of the stage. unpack: the values to call with, one a row, and what `pack` needs besides. call: one call;
+    what it raises is the fault of its row. pack: the parcel that an entry, all of its calls done, becomes.
     """
 
     word: str
