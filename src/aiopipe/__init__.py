@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from aiopipe.stages.drop import Drop
     from aiopipe.stages.filter import Filter
     from aiopipe.stages.find import Find
+    from aiopipe.stages.hash import Hash
     from aiopipe.stages.head import Head
     from aiopipe.stages.items import From
     from aiopipe.stages.map import Map
+    from aiopipe.stages.mask import Mask
     from aiopipe.stages.read import Read
     from aiopipe.stages.rename import Rename
     from aiopipe.stages.select import Select
@@ -65,8 +67,10 @@ _HOMES = {
     "Filter": "aiopipe.stages.filter",
     "Find": "aiopipe.stages.find",
     "From": "aiopipe.stages.items",
+    "Hash": "aiopipe.stages.hash",
     "Head": "aiopipe.stages.head",
     "Map": "aiopipe.stages.map",
+    "Mask": "aiopipe.stages.mask",
     "Read": "aiopipe.stages.read",
     "Rename": "aiopipe.stages.rename",
     "Report": "aiopipe.job.report",
@@ -78,8 +82,8 @@ _HOMES = {
 
 __all__ = [
     "AiopipeError", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef", "Filter", "Find",
-    "From", "FunctionError", "Head", "InputError", "Map", "OutputError", "Pipeline", "Position", "Read",
-    "RecordError", "Reject", "Rename", "Report", "Row", "Select", "Sink", "Skip", "Source", "Stream",
+    "From", "FunctionError", "Hash", "Head", "InputError", "Map", "Mask", "OutputError", "Pipeline", "Position",
+    "Read", "RecordError", "Reject", "Rename", "Report", "Row", "Select", "Sink", "Skip", "Source", "Stream",
     "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
 ]  # fmt: skip
 

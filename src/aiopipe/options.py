@@ -91,6 +91,7 @@ class Option:
     """One option of a stage, for whoever builds a door from it.
 
     positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
+    short: a letter under which the shell has it as an option, also where Python takes it by its place.
     kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs" or "function".
     """
 
@@ -102,6 +103,12 @@ class Option:
     default: Any
     required: bool
     metavar: str
+    short: str = ""
+
+    @property
+    def argument(self) -> bool:
+        """Whether the shell has it as an argument and not as an option."""
+        return bool(self.positional) and not self.short
 
     @property
     def key(self) -> str:
@@ -130,11 +137,12 @@ def option(
     positional: str = "",
     choices: tuple[str, ...] = (),
     metavar: str = "",
+    short: str = "",
     compare: bool = True,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind and positional: see Option. choices: the allowed texts. compare: whether stages with
+    help: one sentence. kind, positional and short: see Option. choices: the allowed texts. compare: whether stages with
     different values differ.
     """
     metadata = {
@@ -143,6 +151,7 @@ def option(
         "positional": positional,
         "choices": choices,
         "metavar": metavar,
+        "short": short,
     }
     return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 

@@ -214,6 +214,13 @@ class Transform(Stage):
         """True when an expression of this stage names columns, so that a sample must be taken."""
         return False
 
+    def ready(self) -> Transform:
+        """The stage as it runs, with what it needs from elsewhere (a key); called once before a run, off the loop.
+
+        UsageError where that is missing: nothing has been written then. `explain` does without.
+        """
+        return self
+
     @property
     def placement(self) -> str:
         """Where its work runs: "loop", "thread" or "process"."""
@@ -360,8 +367,9 @@ class Pipeline:
         max_rejects: how many may be set aside before the run is stopped. workers: threads (or processes) for
         computing, the number of cores if not given. memory: bytes in flight, about (`"64MB"`).
         progress: a function called with the running totals. stop: an asyncio.Event; once set, reading stops
-        and what is in flight is finished. report: a file for the report, as JSON. debug: the event loop's debug
-        mode while the run lasts. Failures arrive in one ExceptionGroup.
+        and what is in flight is finished. report: a file for the report, as JSON. debug: find the lines
+        that hold the event loop and coroutines never awaited, for `report.debug`. Failures arrive in one
+        ExceptionGroup.
         """
         from aiopipe.job.run import run
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiopipe.job.debug import DebugReport
 
 __all__ = ["ChannelReport", "Report", "StageReport", "counted"]
 
@@ -46,7 +49,8 @@ class Report:
     read, written, filtered, rejected: records (or items). added: those a generator gave beyond what it took.
     unfinished: records of files that a run asked to stop left out. files: inputs read to their end; outputs:
     files made visible. bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop
-    before its input ended. skipped: paths passed over with the reason. items: what `collect` kept.
+    before its input ended. skipped: paths passed over with the reason. items: what `collect` kept. debug: what a
+    run with debug=True found in the event loop.
     """
 
     read: int = 0
@@ -65,6 +69,7 @@ class Report:
     channels: list[ChannelReport] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     items: list[Any] = field(default_factory=list)
+    debug: DebugReport | None = None
 
     @property
     def balanced(self) -> bool:

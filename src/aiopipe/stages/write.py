@@ -288,9 +288,9 @@ class _Mirror:
         if len(body):
             await self._write(entry, [body], part)
         if final:
-            del self.open[segment.file.index]
-            self.outcome.records += entry.records
             await self._publish(_committed, entry.temporary)
+            del self.open[segment.file.index]  # not before somebody else sees to it
+            self.outcome.records += entry.records
             self.outcome.files += 1
 
     async def _publish(self, commit: Callable[..., int], *what: Any) -> None:

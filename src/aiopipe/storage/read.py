@@ -31,6 +31,8 @@ __all__ = ["BLOCK", "Input", "read_chunks"]
 # 4 MiB: with smaller blocks threads spend their time trading the GIL (1 MiB: 1.8 s for 500 MB where 4 MiB take 1.1),
 # larger ones only cost memory. The index looks at a tile of a block at a time, so that it stays in a core's cache.
 BLOCK = 4 << 20
+_IN_FLIGHT = 30  # blocks that fit the memory setting: a few of them are read, computed on or written at any time
+_LEAST_BLOCK = 64 << 10
 SMALL = 128 << 10  # files up to this size travel together,
 GROUP = 256  # at most this many to a chunk
 
@@ -63,6 +65,7 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
 
     InputError for what cannot be read; RecordError for a header or record that cannot be found.
     """
+    block = min(block, max(context.memory // _IN_FLIGHT, _LEAST_BLOCK))
     units = _units(inputs, block)
     # Off the loop: finding the next file may list and sort a directory of a hundred thousand.
     while (unit := await settled(context.io(next, units, None))) is not None:
@@ -320,20 +323,17 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncGenerator[b
     except OSError as error:
         raise trouble(file, error) from None
     count = 0
-    with open(fd, "rb", buffering=0) as raw:  # noqa: ASYNC230 - it is open already: this only wraps it
-        handle = wrap(raw, executor=getattr(context, "files", None))
-        while True:
-            try:
-                data = await settled(handle.read(block))
-            except OSError as error:
-                raise trouble(file, error) from None
-            if not data:
-                break
-            count += len(data)
-            yield data
-            if context.stopping:
-                return
-        _unchanged(file, before, os.fstat(fd), count)
+    try:
+        with open(fd, "rb", buffering=0) as raw:  # noqa: ASYNC230 - it is open already: this only wraps it
+            handle = wrap(raw, executor=getattr(context, "files", None))
+            while data := await settled(handle.read(block)):
+                count += len(data)
+                yield data
+                if context.stopping:
+                    return
+            _unchanged(file, before, os.fstat(fd), count)
+    except OSError as error:  # of a read, or of the close
+        raise trouble(file, error) from None
 
 
 async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerator[Chunk, None]:
