@@ -99,16 +99,20 @@ class _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Now:
-    """The time, and the processor seconds that the loop's thread has used."""
+    """The time, and the processor seconds that the loop's thread and the whole program have used."""
 
     clock: float
     cpu: float | None
+    process: float = 0.0
 
     def computed_since(self, before: _Now) -> bool:
-        """Whether the thread computed most of the time; True where the system does not tell."""
+        """Whether the thread had its part in what the program computed; True where the system does not tell.
+
+        The clock says nothing: on a busy machine a thread that computes gets a part of it only.
+        """
         if self.cpu is None or before.cpu is None:
             return True
-        return self.cpu - before.cpu > (self.clock - before.clock) / 2
+        return self.cpu - before.cpu > (self.process - before.process) / 5
 
 
 _Look = tuple[_Sample | None, _Now]  # what was seen, and when it was left, about
@@ -173,7 +177,7 @@ class LoopWatch:
                 begun = answer
 
     def _now(self) -> _Now:
-        return _Now(time.monotonic(), self._clock())
+        return _Now(time.monotonic(), self._clock(), time.process_time())
 
     def _look(self, begun: _Now, looks: list[_Look]) -> _Now | None:
         """Note what the loop's thread is at, time after time, until the loop answers; when it did."""
