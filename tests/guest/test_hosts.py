@@ -337,3 +337,19 @@ def test_the_hosts_choice_of_loop_is_kept(tmp_path: Path):
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(main()).written == 2
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
+def test_a_host_with_eager_tasks_is_served_as_well(tmp_path: Path):
+    source = write(tmp_path / "in.csv", GOOD)
+
+    async def same(row: Any) -> Any:
+        return row
+
+    async def main() -> Any:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+        run = (Read(source) | Map(same) | Filter("amount > 100") | Map(same) | Write(tmp_path / "out.csv")).run
+        return await run(debug=True)
+
+    report = drive(main)
+    assert report.balanced and (tmp_path / "out.csv").read_text() == "id,amount\n2,500\n"
