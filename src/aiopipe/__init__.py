@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from aiopipe.stages.dedupe import Dedupe
     from aiopipe.stages.derive import Derive
     from aiopipe.stages.drop import Drop
+    from aiopipe.stages.fetch import Fetch
     from aiopipe.stages.filter import Filter
     from aiopipe.stages.find import Find
     from aiopipe.stages.hash import Hash
@@ -70,6 +71,7 @@ _HOMES = {
     "Dedupe": "aiopipe.stages.dedupe",
     "Derive": "aiopipe.stages.derive",
     "Drop": "aiopipe.stages.drop",
+    "Fetch": "aiopipe.stages.fetch",
     "Filter": "aiopipe.stages.filter",
     "Find": "aiopipe.stages.find",
     "From": "aiopipe.stages.items",
@@ -90,10 +92,10 @@ _HOMES = {
 }  # fmt: skip
 
 __all__ = [
-    "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef",
-    "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "Map", "Mask", "Merge", "OutputError",
-    "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "RequestError", "Retry", "Route",
-    "Row", "Select", "Sink", "Skip", "Source", "Stream", "Tee", "TooManyRejectsError", "Transform",
+    "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "Fetch",
+    "FileRef", "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "Map", "Mask", "Merge",
+    "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "RequestError",
+    "Retry", "Route", "Row", "Select", "Sink", "Skip", "Source", "Stream", "Tee", "TooManyRejectsError", "Transform",
     "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
 ]  # fmt: skip
 
