@@ -51,12 +51,12 @@ class Cache:
         except (OSError, sqlite3.Error) as error:
             raise InputError(f"the cache {path} cannot be opened: {error}", stage="fetch", hint="name a file") from None
         try:
-            self._base.execute("PRAGMA journal_mode=WAL")
-            self._base.execute("PRAGMA synchronous=NORMAL")
             version = self._base.execute("PRAGMA user_version").fetchone()[0]
             tables = self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if version != _VERSION and tables:
                 raise sqlite3.DatabaseError("it holds something else, or is of another version")
+            self._base.execute("PRAGMA journal_mode=WAL")
+            self._base.execute("PRAGMA synchronous=NORMAL")
             self._base.execute(_SCHEMA)
             self._base.execute(f"PRAGMA user_version={_VERSION}")
         except sqlite3.Error as error:

@@ -91,22 +91,24 @@ def _work(stage: Any, context: Context, maker: _Maker, keeper: _Keeper, http: Ht
     counts, paths = attempts.counts, stage.paths
 
     async def ask(job: _Job) -> tuple[str, ...]:
+        async def use(response: Response) -> tuple[str, ...]:
+            if response.status == 304:
+                if job.known is None:
+                    raise AnswerError("HTTP 304, which was not asked for", again=False, status=304)
+                counts["unchanged"] += 1
+                keeper.keep(replace(job.known, saved=time.time()))
+                return job.known.texts
+            if len(response.text) > _LARGE:
+                texts = await context.hop(decoded, response.text, paths, response.status, response.headers)
+            else:
+                texts = decoded(response.text, paths, response.status, response.headers)
+            if job.key:
+                keeper.keep(_answer(job.key, response, texts))
+            return texts
+
         assert isinstance(job.request, Request)
         counts["asked"] += 1
-        response = await http.ask(job.request)
-        if response.status == 304:
-            if job.known is None:
-                raise AnswerError("HTTP 304, which was not asked for", again=False, status=304)
-            counts["unchanged"] += 1
-            keeper.keep(replace(job.known, saved=time.time()))
-            return job.known.texts
-        if len(response.text) > _LARGE:
-            texts = await context.hop(decoded, response.text, paths, response.status, response.headers)
-        else:
-            texts = decoded(response.text, paths, response.status, response.headers)
-        if job.key:
-            keeper.keep(_answer(job.key, response, texts))
-        return texts
+        return await http.ask(job.request, use)
 
     persistent = attempts.around(ask)
 

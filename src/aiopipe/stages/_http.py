@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from aiopipe.errors import UsageError
 from aiopipe.stage import Context
@@ -23,6 +23,7 @@ from aiopipe.stages._template import Secrets
 
 __all__ = ["SAFE", "AnswerError", "Http", "Request", "Response", "library", "retry_after"]
 
+T = TypeVar("T")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 AGAIN = frozenset({408, 425, 429})  # of the 4xx; and all 5xx but those that say "never"
 _NEVER = frozenset({501, 505})
@@ -62,6 +63,9 @@ class Response:
     status: int
     headers: Mapping[str, str]
     text: str
+
+
+Use = Callable[[Response], Awaitable[T]]
 
 
 async def library(context: Context) -> Any:
@@ -116,6 +120,8 @@ class Http:
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
             headers=self._headers,
         )
+        # aiohttp would send a GET once more by itself; attempts are counted, spread and spaced by us.
+        self._session._retry_connection = False
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -123,12 +129,12 @@ class Http:
 
         await settled(self._session.close())
 
-    async def ask(self, request: Request) -> Response:
-        """One attempt; a status that is no success is an AnswerError, but for 304."""
+    async def ask(self, request: Request, use: Use[T]) -> T:
+        """What `use` makes of the answer to one attempt; a status that is no success, nor 304, is an AnswerError."""
         clock = asyncio.timeout(self._timeout)
         try:
             async with clock:
-                return await self._follow(request, clock)
+                return await self._follow(request, clock, use)
         except self._trouble as error:
             if isinstance(error, TimeoutError) and clock.expired():
                 raise AnswerError(f"no answer within {self._timeout:g} s", again=True) from error
@@ -141,7 +147,7 @@ class Http:
         text = " ".join(str(error).split())
         return self._secrets.hidden(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:500]
 
-    async def _follow(self, request: Request, clock: asyncio.Timeout) -> Response:
+    async def _follow(self, request: Request, clock: asyncio.Timeout, use: Use[T]) -> T:
         url, method, body = self._url(request.url, encoded=True), self._method, request.body
         for _ in range(_MOST_REDIRECTS + 1):
             response = await self._session.request(
@@ -151,7 +157,7 @@ class Http:
                 status = response.status
                 target = response.headers.get("Location") if status in _REDIRECTS else None
                 if target is None:
-                    return await self._whole(response, clock)
+                    return await self._whole(response, clock, use)
                 response.close()
             except BaseException:
                 response.close()
@@ -172,15 +178,37 @@ class Http:
             )
         return new
 
-    async def _whole(self, response: Any, clock: asyncio.Timeout) -> Response:
+    async def _whole(self, response: Any, clock: asyncio.Timeout, use: Use[T]) -> T:
         status = response.status
+        good = 200 <= status < 300
         length = response.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > self._most and 200 <= status < 300:
+        if good and length.isdigit() and int(length) > self._most:
             raise AnswerError(f"HTTP {status}: the answer has {int(length):,} bytes, {self._limit}", again=False)
-        data = await self._read(response, clock, self._most if 200 <= status < 300 else _SMALL)
+        some = [await response.content.readany()]
+        if response.content.at_eof():
+            return await self._used(response, some[0], clock, use)
+        if not good:
+            return await self._used(response, await self._beginning(response, some), clock, use)
+        size = await self._read(response, some, _SMALL)
+        if size <= _SMALL:
+            return await self._used(response, b"".join(some), clock, use)
+        await self._turn(clock)
+        try:
+            if await self._read(response, some, self._most) > self._most:
+                response.close()
+                raise AnswerError(f"HTTP {status}: the answer has {self._limit} bytes", again=False)
+            data = b"".join(some)
+            some.clear()
+            return await self._used(response, data, clock, use)
+        finally:
+            self._large.release()
+
+    async def _used(self, response: Any, data: bytes, clock: asyncio.Timeout, use: Use[T]) -> T:
+        clock.reschedule(None)  # it has answered in time
+        status = response.status
         text = await self._decoded(data, response.charset or "utf-8")
         if 200 <= status < 300 or status == 304:
-            return Response(status, response.headers, text)
+            return await use(Response(status, response.headers, text))
         piece = self._secrets.hidden(" ".join(text[: 4 * _PIECE].split()))[:_PIECE]
         reason = f"HTTP {status} {response.reason or ''}".rstrip() + (f": {piece}" if piece else "")
         again = status in AGAIN or (status >= 500 and status not in _NEVER)
@@ -195,30 +223,20 @@ class Http:
     def _limit(self) -> str:
         return f"more than {self._most:,} (--max-response)"
 
-    async def _read(self, response: Any, clock: asyncio.Timeout, most: int) -> bytes:
-        """The body: of an answer that is a failure, no more than its beginning."""
-        content = response.content
-        data: bytes = await content.readany()
-        if content.at_eof():
-            return data
-        some, size, large = [data], len(data), False
-        try:
-            while not content.at_eof():
-                if size > _SMALL and not large and most > _SMALL:
-                    await self._turn(clock)
-                    large = True
-                data = await content.readany()
-                some.append(data)
-                size += len(data)
-                if size > most:
-                    response.close()
-                    if most == _SMALL:
-                        break
-                    raise AnswerError(f"HTTP {response.status}: the answer has {self._limit} bytes", again=False)
-        finally:
-            if large:
-                self._large.release()
-        return b"".join(some)[:most]
+    async def _read(self, response: Any, some: list[bytes], most: int) -> int:
+        """Read on to the end of the answer, or until there are more than `most` bytes; how many there are."""
+        content, size = response.content, sum(map(len, some))
+        while size <= most and not content.at_eof():
+            data = await content.readany()
+            some.append(data)
+            size += len(data)
+        return size
+
+    async def _beginning(self, response: Any, some: list[bytes]) -> bytes:
+        """Of an answer that is a failure no more than a message can show."""
+        if await self._read(response, some, _SMALL) > _SMALL:
+            response.close()
+        return b"".join(some)
 
     async def _turn(self, clock: asyncio.Timeout) -> None:
         """Wait to be one of the few who read a large answer; that is our doing, and does not count as time."""

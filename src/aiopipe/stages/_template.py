@@ -2,7 +2,8 @@
 
     https://api.example.com/users/{user_id}?lang={lang}     fields, quoted as a URL needs it
     {path:raw}                                              a field as it is
-    Bearer {env:API_TOKEN}  {file:/run/secrets/token}       secrets, which only their names are ever shown of
+    Bearer {env:API_TOKEN}  {file:/run/secrets/token}       secrets, of which only the names are ever shown
+    {env:API_URL:raw}                                       the same, not quoted
     {{ and }}                                               braces
 
 A body that is JSON has its places inside its strings; `"{n:json}"` alone becomes the JSON that the field holds.
@@ -127,7 +128,8 @@ def _parts(text: str, stage: str) -> tuple[Part, ...]:
 def _place(inner: str) -> Place:
     kind, colon, name = inner.partition(":")
     if colon and kind in ("env", "file"):
-        return Place("secret", inner.strip())
+        bare = inner.strip().removesuffix(":raw")
+        return Place("secret", bare, "raw" if bare != inner.strip() else "")
     name, colon, how = inner.rpartition(":")
     if colon and how in ("raw", "json"):
         return Place("field", name, how)

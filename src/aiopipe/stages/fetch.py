@@ -49,8 +49,8 @@ class Fetch(Flow):
     word: ClassVar[str] = "fetch"
     takes: ClassVar[tuple[str, ...]] = ("records", "items")
     example: ClassVar[str] = (
-        "aiopipe pipe read sample_data/airlines.csv then"
-        " fetch 'https://api.example.com/airlines/{carrier}' --into city='$.address.city' then head 2 then write -"
+        "aiopipe pipe read sample_data/airlines.csv"
+        " then fetch 'https://api.example.com/{carrier}' --into city='$.city' then head 2 then write -"
     )
 
     url: str = option(positional="one", metavar="URL", help="with {column} where a field belongs")
