@@ -9,7 +9,10 @@ from typing import Any
 
 from aiopipe.errors import UsageError
 
-__all__ = ["Option", "option", "options_of", "pairs", "parse_size", "parse_time", "strings"]
+__all__ = ["NESTED", "Option", "option", "options_of", "pairs", "parse_size", "parse_time", "strings"]
+
+# kinds whose values are pieces of pipelines: branches, (text, branch) pairs, one branch or None, streams.
+NESTED = ("branches", "routes", "branch", "sources")
 
 _UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
           "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30}  # fmt: skip
@@ -92,7 +95,10 @@ class Option:
 
     positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
     short: a letter under which the shell has it as an option, also where Python takes it by its place.
-    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs" or "function".
+    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function" or "object"; "policy": text in
+    the shell, a number, a text or a table in a file, a value of its own (with a method `plain`) in the library; or one
+    of NESTED, whose values are made of stages: each door has its own way to write them.
+    convert: makes the canonical value of what was given, for kinds that do not say how.
     """
 
     name: str
@@ -104,6 +110,7 @@ class Option:
     required: bool
     metavar: str
     short: str = ""
+    convert: Callable[[Any], Any] | None = None
 
     @property
     def argument(self) -> bool:
@@ -139,11 +146,12 @@ def option(
     metavar: str = "",
     short: str = "",
     compare: bool = True,
+    convert: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind, positional and short: see Option. choices: the allowed texts. compare: whether stages with
-    different values differ.
+    help: one sentence. kind, positional, short and convert: see Option. choices: the allowed texts. compare: whether
+    stages with different values differ.
     """
     metadata = {
         "help": help,
@@ -152,6 +160,7 @@ def option(
         "choices": choices,
         "metavar": metavar,
         "short": short,
+        "convert": convert,
     }
     return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 
@@ -179,7 +188,7 @@ def normalise(stage: Any) -> None:
         value = getattr(stage, f.name)
         if value is None and f.default is None:
             continue
-        convert = _CONVERT.get(declared["kind"])
+        convert = declared["convert"] or _CONVERT.get(declared["kind"])
         if convert is not None:
             try:
                 value = convert(value)

@@ -80,3 +80,15 @@ _named("sleeps", lambda: time.sleep(60))
 _named("regex", _regex)
 _named("waits", lambda: threading.Event().wait())
 _named("swallows", _swallows)
+
+
+def refuses_three(row):
+    """A column more, text in capitals; nothing for the row 3."""
+    if row["v"] == "3":
+        raise ValueError("three")
+    return {**row, "text": row["text"].upper(), "n": int(row["v"]) + 1}
+
+
+async def arefuses_three(row):
+    """The same, in the loop."""
+    return refuses_three(row)

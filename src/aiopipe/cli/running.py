@@ -34,7 +34,7 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
     factory = _loop_factory(options)
     keep_freed_memory()
     try:
-        with asyncio.Runner(debug=options.debug or None, loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=factory) as runner:
             report, signalled = runner.run(_run(pipeline, options))
         if report is None:
             click.echo("aiopipe: cancelled; nothing half was left behind, run it again", err=True)
@@ -51,6 +51,8 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
     if name:
         click.echo(name, err=True)
     click.echo(str(report), err=True)
+    if report.debug is not None:
+        click.echo(str(report.debug), err=True)
     if report.rejected:
         click.echo(f"{counted(report.rejected, 'record')} set aside in {options.rejects}", err=True)
     return signalled or (EXIT_REJECTS if report.rejected else EXIT_DONE)
@@ -74,6 +76,10 @@ async def _run(pipeline: Pipeline, options: JobOptions) -> tuple[Report | None, 
 def _loop_factory(options: JobOptions) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if not options.uvloop:
         return None
+    if sys.platform == "win32":
+        raise UsageError(
+            "uvloop does not run on Windows", stage="--uvloop", hint="leave it out: asyncio's own loop does"
+        )
     try:
         import uvloop
     except ImportError:

@@ -27,7 +27,9 @@ class JobOptions:
     )
     memory: Any = option(128_000_000, kind="size", metavar="SIZE", help="bytes in flight, about (default: 128MB)")
     report: str | None = option(None, metavar="FILE", help="write the report to FILE as JSON")
-    debug: bool = option(False, kind="flag", help="asyncio's debug mode, and full tracebacks")
+    debug: bool = option(
+        False, kind="flag", help="name what holds the event loop and what is never awaited; full tracebacks"
+    )
     progress: bool | None = option(
         None, kind="flag", help="show progress on standard error (default: where it is a terminal)"
     )
