@@ -19,13 +19,17 @@ _COMPUTES = ("decode", "apply", "encode")
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a step did to one parcel: records in and out, records rejected, seconds."""
+    """What a step did to one parcel: records in and out, records rejected, seconds.
+
+    failed: records that were neither, because it failed on one of them, or on all.
+    """
 
     name: str
     taken: int
     given: int
     rejected: int
     seconds: float
+    failed: int = 0
 
 
 @dataclass(frozen=True)

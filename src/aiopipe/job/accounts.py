@@ -12,6 +12,7 @@ from typing import Any
 from aiopipe.batch import Segment
 from aiopipe.engine.runner import Envelope
 from aiopipe.errors import RecordError, TooManyRejectsError
+from aiopipe.failures import Failures
 from aiopipe.job.rejects import Places, RejectsFile, error_of
 from aiopipe.job.report import Report, StageReport
 from aiopipe.model import FileRef, Reject
@@ -31,7 +32,8 @@ class Accounts:
     """The running totals of a job, and its policy on rejects.
 
     rejects: where they go; None means that the first one ends the run. limit: how many may go there.
-    progress: called with the report so far, about ten times a second.
+    progress: called with the report so far, about ten times a second. failures: what a run without a rejects file
+    does about a record that cannot be used.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class Accounts:
         rejects: RejectsFile | None,
         limit: int | None,
         progress: Callable[[Report], None] | None,
+        failures: Failures,
     ) -> None:
         self.report = Report()
+        self._failures = failures
         labels = {"decode": "parse", "encode": "encode"}
         steps = [s for s in plan.steps if s.shape != "sink"]
         self._stages = {s.name: StageReport(labels.get(s.shape, s.label)) for s in steps}
@@ -67,6 +71,8 @@ class Accounts:
             stage.given += tally.given
             stage.rejected += tally.rejected
             stage.seconds += tally.seconds
+            stage.failed += tally.failed
+            self.report.unfinished += tally.failed
             self.report.rejected += tally.rejected
             if tally.name == self._entry:
                 self.report.read += tally.taken
@@ -86,8 +92,11 @@ class Accounts:
 
     def _take(self, rejects: tuple[Reject, ...]) -> None:
         if self._rejects is None:
-            # Whatever stage refused it and however stages are fused: the first in the file ends the run.
-            raise error_of(self._placed(min(rejects, key=_order)))
+            # Whatever stage refused it and however stages are fused: the first in the file ends the run, or the
+            # file where the run goes on.
+            for reject in sorted(rejects, key=_order):
+                self._failures.add([reject.file], error_of(self._placed(reject)))
+            return
         for reject in rejects:
             heappush(self._waiting, (_order(reject), next(self._count), reject))
         if self._limit is not None and self.report.rejected > self._limit:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ChannelReport", "Report", "StageReport", "counted"]
+__all__ = ["ChannelReport", "FailedUnit", "Report", "StageReport", "counted"]
 
 
 def counted(number: int, what: str) -> str:
@@ -17,13 +17,25 @@ def counted(number: int, what: str) -> str:
 
 @dataclass(slots=True)
 class StageReport:
-    """One stage: records in, out and set aside, and the seconds it worked (added over its workers)."""
+    """One stage: records in, out and set aside, and the seconds it worked (added over its workers).
+
+    failed: those it gave up on, with the file they are from.
+    """
 
     name: str
     taken: int = 0
     given: int = 0
     rejected: int = 0
     seconds: float = 0.0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FailedUnit:
+    """A file that failed, in a run that went on without it: its path, and why, with what to do."""
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +56,10 @@ class Report:
     """The outcome of a run.
 
     read, written, filtered, rejected: records (or items). added: those a generator gave beyond what it took.
-    unfinished: records of files that a run asked to stop left out. files: inputs read to their end; outputs:
-    files made visible. bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop
-    before its input ended. skipped: paths passed over with the reason. items: what `collect` kept.
+    unfinished: records of files that failed, or that a run asked to stop left out. files: inputs read to their
+    end; outputs: files made visible. bytes_read, bytes_written, seconds: as they say. interrupted: the run was
+    asked to stop before its input ended. skipped: paths passed over with the reason. failed: files that the run
+    went on without. items: what `collect` kept.
     """
 
     read: int = 0
@@ -64,6 +77,7 @@ class Report:
     stages: list[StageReport] = field(default_factory=list)
     channels: list[ChannelReport] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[FailedUnit] = field(default_factory=list)
     items: list[Any] = field(default_factory=list)
 
     @property
@@ -105,6 +119,9 @@ class Report:
         text = f"{line}\n{speed}{tail}"
         if self.skipped:
             text += f"\n{len(self.skipped):,} entries passed over, first {self.skipped[0][0]}: {self.skipped[0][1]}"
+        if self.failed:
+            done = counted(self.outputs, "output")
+            text += f"\n{counted(len(self.failed), 'file')} failed and left no new output; {done} made of the others"
         if self.interrupted:
             text += "\ninterrupted: files that were not finished have no output; run it again for the rest"
         return text

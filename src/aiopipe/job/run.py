@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from aiopipe.engine.runner import Trace, run_nodes
 from aiopipe.engine.workers import Workers
-from aiopipe.errors import AiopipeError, UsageError
+from aiopipe.errors import AiopipeError, UnitsFailedError, UsageError
+from aiopipe.failures import Failures
 from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
 from aiopipe.job.rejects import RejectsFile
-from aiopipe.job.report import ChannelReport, Report, StageReport
+from aiopipe.job.report import ChannelReport, FailedUnit, Report, StageReport, counted
 from aiopipe.options import parse_size
 from aiopipe.plan import Plan, make_plan
 from aiopipe.stage import Found, Outcome, Source
@@ -41,6 +42,8 @@ async def run(
     stop: asyncio.Event | None = None,
     report: str | None = None,
     debug: bool = False,
+    keep_going: bool = False,
+    retries: int = 1,
     fusing: Callable[[Plan], list[Node]] = fuse,
 ) -> Report:
     """Run a pipeline; see Pipeline.run. fusing: how the plan becomes nodes (tests put `apart` here)."""
@@ -51,9 +54,12 @@ async def run(
         raise UsageError(f"workers is {workers}", hint="give it 1 or more")
     if max_rejects is not None and rejects is None:
         raise UsageError("max_rejects without rejects", hint="name a rejects file as well (--rejects FILE)")
+    if retries < 0:
+        raise UsageError(f"retries is {retries}", hint="give it 0 or more")
     plan = make_plan(pipeline.stages)
     begun = time.perf_counter()
     pools = Workers(workers, budget)
+    failures = pools.found.failures = Failures(keep_going and stand_alone(plan), retries)
     if stop is not None:
         pools.stop = stop
     reject_file: RejectsFile | None = None
@@ -72,7 +78,7 @@ async def run(
         if report is not None:
             report_file = await settled(pools.io(Temporary, report), Temporary.discard)
         reject_file = RejectsFile(rejects, pools.io) if rejects is not None else None
-        accounts = Accounts(plan, reject_file, max_rejects, progress)
+        accounts = Accounts(plan, reject_file, max_rejects, progress, failures)
         try:
             outcome, trace = await run_nodes(nodes, pools, accounts)
         except BaseException as error:
@@ -85,6 +91,7 @@ async def run(
         _finish(made, plan, nodes, outcome, trace, pools.found)
         made.seconds = time.perf_counter() - begun
         made.interrupted = pools.stopping
+        made.failed = [FailedUnit(f.path, f"{error}") for _, (f, error) in sorted(failures.units.items())]
         if report_file is not None:
             await settled(pools.io(_write_report, report_file, made.to_json()))
     finally:
@@ -96,7 +103,20 @@ async def run(
         loop.set_debug(debugging)
     if progress is not None:
         progress(made)
+    if failures.units:
+        raise UnitsFailedError(counted(len(failures.units), "file") + " failed", failures.errors(), made)
     return made
+
+
+def stand_alone(plan: Plan) -> bool:
+    """True where each file is made into its own output, whatever the others hold; UsageError where it is not."""
+    alone = getattr(plan.steps[-1].stage, "is_directory", False)
+    if alone and all(getattr(s.stage, "per_file", True) for s in plan.steps):
+        return True
+    raise UsageError(
+        "these files do not stand alone: none can fail and leave the others be",
+        hint="keep_going is for write DIRECTORY/, without stages that count or compare over all files",
+    )
 
 
 def _write_report(file: Temporary, text: str) -> None:
@@ -142,14 +162,14 @@ def check_ends(plan: Plan, rejects: str | None) -> None:
 
 def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, trace: Trace, found: Found) -> None:
     report.written = outcome.records
-    report.unfinished = outcome.unfinished
+    report.unfinished += outcome.unfinished + found.failures.records
     report.outputs = outcome.files
     report.bytes_written = outcome.nbytes
     report.items = outcome.items
     if trace.satisfied:
         _drop_unwanted(report)
-    missing = [s.taken - s.given - s.rejected for s in report.stages]
-    report.filtered = sum(n for n in missing if n > 0)
+    missing = [s.taken - s.given - s.rejected - s.failed for s in report.stages]
+    report.filtered = sum(n for n in missing if n > 0) - found.failures.records
     report.added = -sum(n for n in missing if n < 0)
     report.bytes_read = next(iter(trace.channels.values())).nbytes if trace.channels else 0
     report.files = found.files
@@ -159,7 +179,7 @@ def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, tra
         for name, s in trace.channels.items()
     ]
     by_name = {s.name: r for s, r in zip([s for s in plan.steps if s.shape != "sink"], report.stages, strict=True)}
-    taken = outcome.records + outcome.unfinished
+    taken = report.written + outcome.unfinished
     sink = StageReport(plan.steps[-1].label, taken, taken)
     report.stages.append(sink)
     for node in nodes:

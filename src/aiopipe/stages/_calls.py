@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-from aiopipe.errors import FunctionError
+from aiopipe.errors import AiopipeError, FunctionError, UsageError
 from aiopipe.stage import Context, Items
 from aiopipe.stages._ranges import slices
 from aiopipe.storage.settle import settled
@@ -246,10 +246,12 @@ async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Cont
                 try:
                     rows, values = await _unpacked(part, context)
                 except Exception as error:
-                    incoming.fail(error)
-                else:
-                    flying.append(_Entry(part, rows, len(values)))
-                    await calls.start(flying[-1], values)
+                    if not _goes_on(part, error, context):
+                        incoming.fail(error)
+                        continue
+                    part, rows, values = part.emptied(), None, []
+                flying.append(_Entry(part, rows, len(values)))
+                await calls.start(flying[-1], values)
             while (entry := _first_done(flying, stage.ordered)) is not None:
                 flying.remove(entry)
                 yield await _result(entry, stage, context)
@@ -260,6 +262,16 @@ async def call_each_async(stage: Any, parcels: AsyncIterator[Any], context: Cont
             await incoming.aclose()
         finally:
             await calls.close()
+
+
+def _goes_on(parcel: Any, error: Exception, context: Context) -> bool:
+    """Whether the run goes on without the files of this parcel, which has failed."""
+    failures = context.found.failures
+    if isinstance(error, UsageError) or not isinstance(error, AiopipeError) or not failures.keep_going:
+        return False
+    failures.add([s.file for s in parcel.segments], error)
+    failures.records += len(parcel)
+    return True
 
 
 def _first_done(flying: deque[_Entry], ordered: bool) -> _Entry | None:
@@ -274,7 +286,12 @@ async def _result(entry: _Entry, stage: Any, context: Context) -> Any:
     if entry.rows is None and not isinstance(entry.parcel, Items):
         return entry.parcel
     if entry.rows is not None:
-        return await context.hop(rebuilt, entry.parcel, entry.rows, entry.results, faults, stage.columns)
+        try:
+            return await context.hop(rebuilt, entry.parcel, entry.rows, entry.results, faults, stage.columns)
+        except AiopipeError as error:
+            if not _goes_on(entry.parcel, error, context):
+                raise
+            return entry.parcel.emptied()
     if faults:
         first = min(faults)
         raise FunctionError(
