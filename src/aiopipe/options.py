@@ -9,7 +9,10 @@ from typing import Any
 
 from aiopipe.errors import UsageError
 
-__all__ = ["Option", "option", "options_of", "pairs", "parse_size", "parse_time", "strings"]
+__all__ = ["NESTED", "Option", "option", "options_of", "pairs", "parse_size", "parse_time", "strings"]
+
+# kinds whose values are pieces of pipelines: branches, (text, branch) pairs, one branch or None, streams.
+NESTED = ("branches", "routes", "branch", "sources")
 
 _UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
           "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30}  # fmt: skip
@@ -91,7 +94,9 @@ class Option:
     """One option of a stage, for whoever builds a door from it.
 
     positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
-    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs" or "function".
+    short: a letter under which the shell has it as an option, also where Python takes it by its place.
+    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function" or "object"; or one of NESTED,
+    whose values are made of stages: each door has its own way to write them.
     """
 
     name: str
@@ -102,6 +107,12 @@ class Option:
     default: Any
     required: bool
     metavar: str
+    short: str = ""
+
+    @property
+    def argument(self) -> bool:
+        """Whether the shell has it as an argument and not as an option."""
+        return bool(self.positional) and not self.short
 
     @property
     def key(self) -> str:
@@ -130,11 +141,12 @@ def option(
     positional: str = "",
     choices: tuple[str, ...] = (),
     metavar: str = "",
+    short: str = "",
     compare: bool = True,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind and positional: see Option. choices: the allowed texts. compare: whether stages with
+    help: one sentence. kind, positional and short: see Option. choices: the allowed texts. compare: whether stages with
     different values differ.
     """
     metadata = {
@@ -143,6 +155,7 @@ def option(
         "positional": positional,
         "choices": choices,
         "metavar": metavar,
+        "short": short,
     }
     return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 

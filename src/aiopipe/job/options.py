@@ -35,7 +35,9 @@ class JobOptions:
         1, kind="int", metavar="N", help="how often to try again when a worker dies or input changes (default: 1)"
     )
     report: str | None = option(None, metavar="FILE", help="write the report to FILE as JSON")
-    debug: bool = option(False, kind="flag", help="asyncio's debug mode, and full tracebacks")
+    debug: bool = option(
+        False, kind="flag", help="name what holds the event loop and what is never awaited; full tracebacks"
+    )
     progress: bool | None = option(
         None, kind="flag", help="show progress on standard error (default: where it is a terminal)"
     )
