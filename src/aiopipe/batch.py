@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from aiopipe.arrays import Ints, Mask, gather, mask_array
+from aiopipe.ends import Ends, Table
 from aiopipe.errors import UnknownNameError, column_hint
 from aiopipe.fields import decoded, quoted, unquoted
 from aiopipe.model import FileRef, Position, Reject
@@ -108,7 +109,7 @@ class Segment:
 class Body:
     """Bytes and where their records and fields lie; shared, never changed, by every batch cut from it.
 
-    starts, stops: each record with its line end. ends: (records, columns), where each field ends.
+    starts, stops: each record with its line end. ends: where each field ends.
     numbers: each record's place among all records of the chunk (None: 0, 1, 2, ...).
     bounds: first record of each segment, and the number of records: one more than there are segments.
     homes: for records a stage wrote anew, the body and record each of them came from.
@@ -117,7 +118,7 @@ class Body:
     data: bytes
     header: Header
     starts: Ints
-    ends: Ints
+    ends: Ends
     stops: Ints
     segments: tuple[Segment, ...]
     bounds: Ints
@@ -139,11 +140,7 @@ class Body:
 
     def field(self, k: int, rows: Ints | None) -> Any:
         """Field `k` of the records `rows` as the file writes it: quotes stay."""
-        ends = self.ends[:, k] if rows is None else self.ends[rows, k]
-        if k == 0:
-            starts = self.starts if rows is None else self.starts[rows]
-        else:
-            starts = (self.ends[:, k - 1] if rows is None else self.ends[rows, k - 1]) + 1
+        starts, ends = self.ends.span(k, rows, self.starts)
         return gather(self.buffer, starts, ends)
 
     def lines(self, rows: Ints | None) -> Any:
@@ -284,7 +281,7 @@ class Batch:
         none: Ints = np.zeros(0, np.int64)
         bounds: Ints = np.zeros(len(segments) + 1, np.int64)
         header = replace(self.body.header, names=(), raw=())
-        body = Body(b"", header, none, np.zeros((0, 0), np.int64), none, segments, bounds)
+        body = Body(b"", header, none, Table(np.zeros((0, 0), np.int64)), none, segments, bounds)
         return Batch(body, (), None, self.rejects)
 
     def column(self, name: str) -> Column:
@@ -382,7 +379,7 @@ class Batch:
 
     def untouched(self) -> bool:
         """True when the columns are the body's own, all of them, in order: lines leave as they are."""
-        return len(self.columns) == self.body.ends.shape[1] and all(c.field == k for k, c in enumerate(self.columns))
+        return len(self.columns) == self.body.ends.columns and all(c.field == k for k, c in enumerate(self.columns))
 
 
 def duplicates(names: Iterable[str]) -> dict[str, list[int]]:

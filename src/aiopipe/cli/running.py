@@ -78,6 +78,10 @@ async def _run(pipeline: Pipeline, options: JobOptions) -> tuple[Report | None, 
 def _loop_factory(options: JobOptions) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if not options.uvloop:
         return None
+    if sys.platform == "win32":
+        raise UsageError(
+            "uvloop does not run on Windows", stage="--uvloop", hint="leave it out: asyncio's own loop does"
+        )
     try:
         import uvloop
     except ImportError:

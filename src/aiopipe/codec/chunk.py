@@ -12,6 +12,7 @@ from aiopipe.batch import Batch, Body, Column, Header, Segment
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.found import Bad, Index
 from aiopipe.codec.index import count_lines, index
+from aiopipe.ends import Table
 from aiopipe.model import Reject
 
 __all__ = ["Chunk", "decode"]
@@ -107,7 +108,7 @@ def _one_by_one(chunk: Chunk) -> Index:
         parts.append(
             part._replace(
                 starts=part.starts + start,
-                ends=part.ends + start,
+                ends=Table(part.ends.table() + start),
                 stops=part.stops + start,
                 numbers=numbers + records,
                 bad=bad,
@@ -116,7 +117,7 @@ def _one_by_one(chunk: Chunk) -> Index:
         records, lines = records + part.records, lines + part.lines
     return Index(
         np.concatenate([p.starts for p in parts]),
-        np.concatenate([p.ends for p in parts]),
+        Table(np.concatenate([p.ends.table() for p in parts])),
         np.concatenate([p.stops for p in parts]),
         np.concatenate([p.numbers for p in parts if p.numbers is not None]),
         [bad for p in parts for bad in p.bad],

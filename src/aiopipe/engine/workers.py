@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from aiopipe.carried import carried
 from aiopipe.errors import UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
 from aiopipe.stage import Found
@@ -98,7 +99,7 @@ class Workers:
             if node.placement != "process":
                 continue
             try:
-                self._blobs[id(node)] = pickle.dumps(node)
+                self._blobs[id(node)] = pickle.dumps((node, carried()))
             except Exception as error:
                 raise UsageError(
                     f"{node.name} cannot be sent to another process: {error}",

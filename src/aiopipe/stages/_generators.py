@@ -270,9 +270,9 @@ def _line(row: dict[str, Any], names: Sequence[str], header: Header) -> bytes:
         if list(row) == list(body.header.names) == list(names) and list(row.values()) == row.fields:
             return body.data[int(body.starts[place]) : int(body.stops[place])]
         if len(row.fields) >= len(body.header.names):
-            at = int(body.starts[place])
+            at, ends = int(body.starts[place]), body.ends.table()
             for k, name in enumerate(body.header.names):
-                stop = int(body.ends[place, k])
+                stop = int(ends[place, k])
                 if row.get(name) == row.fields[k]:
                     raw[name] = body.data[at:stop]
                 at = stop + 1

@@ -59,7 +59,12 @@ class Read(Source):
     )
     follow: bool = option(False, kind="flag", help="enter directories behind symbolic links")
     max_record: Any = option(64 << 20, kind="size", metavar="SIZE", help="longest record to accept (default: 64MiB)")
-    block: Any = option(1 << 20, kind="size", metavar="SIZE", help="how much is read at once (default: 1MiB)")
+    block: Any = option(
+        4 << 20,
+        kind="size",
+        metavar="SIZE",
+        help="how much is read at once; less where --memory is little (default: 4MiB)",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
