@@ -217,13 +217,14 @@ class Batch:
     """Records in flight, with the columns a pipeline sees at this point.
 
     body: their bytes. columns: names in order. rows: which records of the body are still in, None for all.
-    rejects: those set aside so far, in order.
+    rejects: those set aside so far, in order. noted: what a stage counted, for the report; see stage.Items.
     """
 
     body: Body
     columns: tuple[Column, ...]
     rows: Ints | None = None
     rejects: tuple[Reject, ...] = ()
+    noted: tuple[tuple[str, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.body) if self.rows is None else len(self.rows)

@@ -9,6 +9,7 @@
     ├── RecordError                       a record that breaks the rules of its file
     ├── FunctionError                     a user's function raised, or returned what it may not
     │   └── WorkerError                   ... or took its process with it, or ran out of time
+    ├── RequestError                      a request that was refused, or got no answer that can be used
     ├── OutputError                       a target that cannot be written
     └── TooManyRejectsError               more records set aside than --max-rejects allows
 
@@ -33,6 +34,7 @@ __all__ = [
     "InputError",
     "OutputError",
     "RecordError",
+    "RequestError",
     "TooManyRejectsError",
     "UnitsFailedError",
     "UnknownNameError",
@@ -125,6 +127,10 @@ class FunctionError(AiopipeError):
 
 class WorkerError(FunctionError):
     """A user's function ran out of time or took its worker process with it."""
+
+
+class RequestError(AiopipeError):
+    """A request that was refused, got no answer, or one that cannot be used."""
 
 
 class OutputError(AiopipeError):

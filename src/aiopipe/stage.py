@@ -70,10 +70,14 @@ class Parcel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Python objects in flight, a few hundred at a time, where a pipeline does not carry CSV records."""
+    """Python objects in flight, a few hundred at a time, where a pipeline does not carry CSV records.
+
+    noted: what a stage counted while it made them (`("kept", 3)`), for the report; the engine takes it away.
+    """
 
     values: list[Any]
     rejects: tuple[Any, ...] = ()
+    noted: tuple[tuple[str, int], ...] = ()
 
     @property
     def nbytes(self) -> int:

@@ -82,6 +82,18 @@ _named("waits", lambda: threading.Event().wait())
 _named("swallows", _swallows)
 
 
+def refuses_three(row):
+    """A column more, text in capitals; nothing for the row 3."""
+    if row["v"] == "3":
+        raise ValueError("three")
+    return {**row, "text": row["text"].upper(), "n": int(row["v"]) + 1}
+
+
+async def arefuses_three(row):
+    """The same, in the loop."""
+    return refuses_three(row)
+
+
 def logs_and_dies(log, row):
     """Note each call in a file, and die of 9999."""
     with open(log, "a") as file:

@@ -44,7 +44,7 @@ from aiopipe.engine.channel import Channel, Closed, Statistics
 from aiopipe.engine.forks import Curtain, Envelope, Gate, merge, split, upstream
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, RecordError
-from aiopipe.fuse import Node, Tally, relabelled
+from aiopipe.fuse import Node, Tally, relabelled, without_notes
 from aiopipe.loopwatch import IN_HAND
 from aiopipe.model import FileRef
 from aiopipe.stage import Items, Outcome
@@ -289,7 +289,8 @@ async def _emit(
                 if taken is not None:
                     parcel = relabelled(parcel, 0, step.label)
                     rejected = len(getattr(parcel, "rejects", ()))
-                    tallies = (Tally(step.name, taken.records - counted, len(parcel), rejected, 0.0),)
+                    parcel, noted = without_notes(parcel)
+                    tallies = (Tally(step.name, taken.records - counted, len(parcel), rejected, 0.0, noted),)
                     counted = taken.records
                 elif step.kind != "records":
                     tallies = (Tally(step.name, len(parcel), len(parcel), 0, 0.0),)
@@ -415,7 +416,7 @@ class _Hop:
                 return [made for part in parts for made in await self._run(part)]
             failures.add([s.file for s in parcel.segments], error)
         instead, tallies = await self._workers.hop(self._node.run, parcel.emptied())
-        lost = Tally(self._node.steps[0].name, len(parcel), 0, 0, 0.0, len(parcel))
+        lost = Tally(self._node.steps[0].name, len(parcel), 0, 0, 0.0, failed=len(parcel))
         return [(instead, (lost, *tallies))]
 
     def finished(self) -> Iterator[Envelope]:

@@ -95,6 +95,8 @@ class Accounts:
             stage.rejected += tally.rejected
             stage.seconds += tally.seconds
             stage.failed += tally.failed
+            for what, number in tally.noted:
+                stage.counts[what] = stage.counts.get(what, 0) + number
             self.report.rejected += tally.rejected
             if tally.name in self._entries:
                 self.report.read += tally.taken
@@ -113,14 +115,19 @@ class Accounts:
         return parcel
 
     def _take(self, rejects: tuple[Reject, ...]) -> None:
-        if self._rejects is None:
-            # Whatever stage refused it and however stages are fused: the first in the file ends the run, or the
-            # file where the run goes on.
-            for reject in sorted(rejects, key=_order):
+        final = sorted((r for r in rejects if self._rejects is None or r.final), key=_order)
+        if final and self._failures.keep_going:
+            for reject in final:
                 self._failures.add([reject.file], error_of(self._placed(reject)))
-            return
+            rejects, final = tuple(r for r in rejects if r not in final), []
+        last = final[0] if final else None
         for reject in rejects:
-            heappush(self._waiting, (_order(reject), self._ranks.get(reject.stage, 0), next(self._count), reject))
+            if last is None or _order(reject) < _order(last):
+                rank = self._ranks.get(reject.stage, 0)
+                heappush(self._waiting, (_order(reject), rank, next(self._count), reject))
+        if last is not None:
+            # Whatever stage refused it and however stages are fused: the first in the file ends the run.
+            raise error_of(self._placed(last))
         if self._limit is not None and self.report.rejected > self._limit:
             first = self._first or (self._ready[0] if self._ready else self._placed(self._waiting[0][-1]))
             raise TooManyRejectsError(

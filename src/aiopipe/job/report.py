@@ -27,7 +27,8 @@ def counted(number: int, what: str) -> str:
 class StageReport:
     """One stage: records in, out and set aside, and the seconds it worked (added over its workers).
 
-    failed: those it gave up on, with the file they are from.
+    counts: what else it counted: "retried" (calls made again), "kept" (records left as they were, because their
+    call failed), and those of `fetch`. failed: records that it gave up on, with their file.
     """
 
     name: str
@@ -35,6 +36,7 @@ class StageReport:
     given: int = 0
     rejected: int = 0
     seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
     failed: int = 0
 
 
@@ -188,6 +190,16 @@ class Report:
         return _joined(self, None) and self.read + self.added + self.copied == gone
 
     @property
+    def retried(self) -> int:
+        """Calls that were made again because they had failed."""
+        return sum(s.counts.get("retried", 0) for one in every_report(self) for s in one.stages)
+
+    @property
+    def kept(self) -> int:
+        """Records left as they were because their call failed (on_error="keep")."""
+        return sum(s.counts.get("kept", 0) for one in every_report(self) for s in one.stages)
+
+    @property
     def slowest(self) -> StageReport | None:
         """The stage that worked longest."""
         return max((s for r in every_report(self) for s in r.stages), key=lambda s: s.seconds, default=None)
@@ -212,6 +224,10 @@ class Report:
         slowest = self.slowest
         tail = f"; slowest stage {slowest.name} ({slowest.seconds:.2f} s)" if slowest else ""
         text = f"{line}\n{speed}{tail}"
+        for stage in (s for one in every_report(self) for s in one.stages):
+            if stage.counts:
+                told = ", ".join(f"{number:,} {what}" for what, number in sorted(stage.counts.items()))
+                text += f"\n{stage.name}: {told}"
         if self.skipped:
             text += f"\n{len(self.skipped):,} entries passed over, first {self.skipped[0][0]}: {self.skipped[0][1]}"
         if self.failed:
