@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from aiopipe.arrays import Ints, Mask, gather, mask_array
-from aiopipe.ends import Ends
+from aiopipe.ends import Ends, Table
 from aiopipe.errors import UnknownNameError, column_hint
 from aiopipe.fields import decoded, quoted, unquoted
 from aiopipe.model import FileRef, Position, Reject
@@ -69,6 +69,10 @@ class Segment:
     clipped: int = 0
     first: int = 0
     more: bool = False
+
+    def emptied(self) -> Segment:
+        """The same part of the file, without its records."""
+        return replace(self, offset=0, byte=-1, records=0, lines=0, clipped=0, first=0)
 
     def counted(self, records: int, first: int, lines: int) -> Segment:
         """The same with its counts; spelt out, because `replace` costs ten times as much and runs once a file."""
@@ -248,6 +252,38 @@ class Batch:
             bounds = np.searchsorted(self.rows, bounds)
         kept: list[int] = np.diff(bounds).tolist()
         return kept
+
+    def apart(self) -> list[Batch]:
+        """The batch taken apart by file."""
+        if len(self.segments) == 1:
+            return [self]
+        out, at = [], 0
+        rows = np.arange(len(self.body)) if self.rows is None else self.rows
+        for i, (segment, count) in enumerate(zip(self.segments, self.counts(), strict=True)):
+            body = replace(self.body, segments=(segment,), bounds=self.body.bounds[i : i + 2])
+            columns = tuple(
+                replace(
+                    c,
+                    values=c.values.slice(at, count),
+                    written=None if c.written is None else c.written.slice(at, count),
+                )
+                if c.computed
+                else c
+                for c in self.columns
+            )
+            rejects = tuple(r for r in self.rejects if r.file.index == segment.file.index)
+            out.append(Batch(body, columns, rows[at : at + count], rejects))
+            at += count
+        return out
+
+    def emptied(self) -> Batch:
+        """What goes on in the place of records that could not be used: the same parts of files, as of empty ones."""
+        segments = tuple(s.emptied() for s in self.segments)
+        none: Ints = np.zeros(0, np.int64)
+        bounds: Ints = np.zeros(len(segments) + 1, np.int64)
+        header = replace(self.body.header, names=(), raw=())
+        body = Body(b"", header, none, Table(np.zeros((0, 0), np.int64)), none, segments, bounds)
+        return Batch(body, (), None, self.rejects)
 
     def column(self, name: str) -> Column:
         """The column called `name`; UnknownNameError names the nearest when there is none."""

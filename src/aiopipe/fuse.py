@@ -22,7 +22,10 @@ _COMPUTES = ("decode", "apply", "divide", "encode")
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a step did to one parcel: records in and out, records rejected, seconds, and what else it counted."""
+    """What a step did to one parcel: records in and out, records rejected, seconds, and what else it counted.
+
+    failed: records that were neither, because it failed on one of them, or on all.
+    """
 
     name: str
     taken: int
@@ -30,6 +33,7 @@ class Tally:
     rejected: int
     seconds: float
     noted: tuple[tuple[str, int], ...] = ()
+    failed: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
 
 from aiopipe.errors import UsageError
+from aiopipe.failures import Failures
 from aiopipe.options import normalise
 
 if TYPE_CHECKING:
@@ -106,12 +107,13 @@ class Scope:
 class Found:
     """What a source came upon: files begun and paths passed over with the reason, for the report.
 
-    streams: those that were opened, and read a little, before the run; by path.
+    streams: those that were opened, and read a little, before the run; by path. failures: files that failed.
     """
 
     files: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     streams: dict[str, Any] = field(default_factory=dict)
+    failures: Failures = field(default_factory=Failures)
 
 
 class Context(Protocol):
@@ -461,6 +463,8 @@ class Pipeline:
         stop: Any = None,
         report: str | None = None,
         debug: bool = False,
+        keep_going: bool = False,
+        retries: int = 1,
     ) -> Report:
         """Run to the end and return the report.
 
@@ -471,6 +475,11 @@ class Pipeline:
         and what is in flight is finished. report: a file for the report, as JSON. debug: find the lines
         that hold the event loop and coroutines never awaited, for `report.debug`. Failures arrive in one
         ExceptionGroup.
+
+        keep_going: a file that fails (it cannot be read, a record or a function is at fault and nothing is set aside,
+        a worker died) leaves no new output, the others are made, and the run ends in UnitsFailedError with the errors
+        and the report; only where each file is made into its own output. retries: how often an attempt
+        is made again that a worker took with it, or during which the input changed.
         """
         from aiopipe.job.run import run
 
@@ -484,6 +493,8 @@ class Pipeline:
             stop=stop,
             report=report,
             debug=debug,
+            keep_going=keep_going,
+            retries=retries,
         )
 
     def run_sync(self, **job: Any) -> Report:

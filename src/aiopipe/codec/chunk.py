@@ -40,6 +40,20 @@ class Chunk:
     def __len__(self) -> int:
         return 0  # nobody has counted yet
 
+    def apart(self) -> list[Chunk]:
+        """The chunk taken apart by file."""
+        if len(self.segments) == 1:
+            return [self]
+        return [
+            replace(self, data=self.data[a:b], segments=(replace(s, offset=0, clipped=0),))
+            for s, (a, b) in zip(self.segments, _edges(self), strict=True)
+        ]
+
+    def emptied(self) -> Chunk:
+        """What goes on in the place of records that could not be used: the same parts of files, as of empty ones."""
+        header = replace(self.header, names=(), raw=())
+        return replace(self, data=b"", header=header, segments=tuple(s.emptied() for s in self.segments))
+
 
 def decode(chunk: Chunk) -> Batch:
     """Find the records and fields of a chunk; malformed records become rejects of the stage `read`."""

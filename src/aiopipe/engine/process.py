@@ -11,7 +11,9 @@ import signal
 from typing import Any
 
 from aiopipe.carried import restored
+from aiopipe.errors import FunctionError
 from aiopipe.memory import keep_freed_memory
+from aiopipe.stage import Items
 from aiopipe.watch import Watch, watching
 
 __all__ = ["run_in_worker"]
@@ -33,4 +35,25 @@ def run_in_worker(blob: bytes, parcel: Any, timeout: float | None, diary: str | 
         with watching(Watch(timeout, diary, skip)):
             return node.run(parcel)
 
-    return context.copy().run(run)
+    made, tallies = context.copy().run(run)
+    if isinstance(made, Items):
+        _check(made, node.name)
+    return made, tallies
+
+
+def _check(items: Items, stage: str) -> None:
+    """Refuse what cannot travel back: the process would end of it, and nobody would learn why."""
+    try:
+        pickle.dumps(items)
+    except Exception:
+        for value in items.values:
+            try:
+                pickle.dumps(value)
+            except Exception as error:
+                shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+                raise FunctionError(
+                    f"the function gave {shown}, which cannot be sent from one process to another: {error}",
+                    stage=stage,
+                    hint="give plain data, or say placement='thread'",
+                ) from None
+        raise

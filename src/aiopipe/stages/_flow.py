@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from operator import length_hint
 from typing import Any
 
+from aiopipe.errors import AiopipeError, UsageError
 from aiopipe.stage import Context, Items
 from aiopipe.stages._attempts import GaveUpError
 from aiopipe.stages._calls import CAUGHT, SLICE, Fault, fault_of
@@ -211,13 +212,22 @@ async def calls_in_flight(work: Work, parcels: AsyncIterator[Any], context: Cont
                 try:
                     extra, values = await work.unpack(part)
                 except Exception as error:
-                    incoming.fail(error)
+                    if _goes_on(part, error, context):
+                        flying.append(Entry(part.emptied(), None, ()))
+                    else:
+                        incoming.fail(error)
                 else:
                     flying.append(Entry(part, extra, values))
                     calls.add(flying[-1])
             while (entry := _first_done(flying, work.ordered)) is not None:
                 flying.remove(entry)
-                yield await work.pack(entry)
+                try:
+                    made = await work.pack(entry)
+                except AiopipeError as error:
+                    if not _goes_on(entry.parcel, error, context):
+                        raise
+                    made = entry.parcel.emptied()
+                yield made
         if incoming.error is not None:
             raise incoming.error
     finally:
@@ -225,6 +235,16 @@ async def calls_in_flight(work: Work, parcels: AsyncIterator[Any], context: Cont
             await incoming.aclose()
         finally:
             await calls.close()
+
+
+def _goes_on(parcel: Any, error: Exception, context: Context) -> bool:
+    """Whether the run goes on without the files of this parcel, which has failed."""
+    failures = context.found.failures
+    if isinstance(error, UsageError) or not isinstance(error, AiopipeError) or not failures.keep_going:
+        return False
+    failures.add([s.file for s in parcel.segments], error)
+    failures.records += len(parcel)
+    return True
 
 
 def _room(calls: _Calls, flying: deque[Entry], budget: int) -> bool:

@@ -241,7 +241,7 @@ class _Mirror:
                 await self._take(part)
             while self.flying:
                 self.outcome.nbytes += await self.flying.popleft()
-            self.outcome.unfinished = sum(e.records for e in self.open.values())
+            self.outcome.unfinished += sum(e.records for e in self.open.values())
         finally:
             if self.flying:  # one of several writes has failed: hear the others out
                 await settled(asyncio.gather(*self.flying, return_exceptions=True))
@@ -252,7 +252,9 @@ class _Mirror:
     async def _take(self, part: Encoded) -> None:
         whole: list[tuple[str, tuple[Any, ...]]] = []
         for segment, body, count in zip(part.segments, part.bodies, part.counts, strict=True):
-            if segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
+            if segment.file.index in self.context.found.failures:
+                self._drop(segment.file.index, count)
+            elif segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
                 whole.append((self._target(segment), tuple(_encoded_like([part.head, body], part))))
                 self.outcome.records += count
             else:
@@ -261,6 +263,13 @@ class _Mirror:
             return
         await self._publish(write_whole, whole)
         self.outcome.files += len(whole)
+
+    def _drop(self, index: int, count: int) -> None:
+        """What came of a file that has failed is of no use."""
+        entry = self.open.pop(index, None)
+        self.outcome.unfinished += count + (entry.records if entry is not None else 0)
+        if entry is not None:
+            entry.temporary.discard()
 
     async def _append(self, segment: Segment, part: Encoded, body: Any, count: int) -> None:
         entry = self.open.get(segment.file.index)
