@@ -365,7 +365,7 @@ def _plain(stage: Stage, option: Option) -> Any:
     if option.kind == "pairs":
         names = [n for n, _ in value]
         return dict(value) if len(set(names)) == len(names) else [f"{n}={v}" for n, v in value]
-    if option.kind == "object" or value is None:
+    if option.kind == "object" or value is None or option.name in stage.held:
         raise UsageError(
             f"{option.key} of {type(stage).word} is a Python object", hint="a pipeline file holds text and numbers only"
         )
