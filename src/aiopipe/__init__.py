@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         InputError,
         OutputError,
         RecordError,
+        RequestError,
         TooManyRejectsError,
         UnknownNameError,
         UsageError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
     from aiopipe.job.report import Report
     from aiopipe.model import FileRef, Position, Reject
+    from aiopipe.policy import Breaker, Retry
     from aiopipe.stage import Branch, Chain, Pipeline, Row, Sink, Source, Stream, Transform
     from aiopipe.stages.collect import Collect
     from aiopipe.stages.dedupe import Dedupe
@@ -57,11 +59,12 @@ _HOMES = {
     **dict.fromkeys(
         [
             "AiopipeError", "ExpressionError", "FunctionError", "InputError", "OutputError", "RecordError",
-            "TooManyRejectsError", "UnknownNameError", "UsageError", "WorkerError",
+            "RequestError", "TooManyRejectsError", "UnknownNameError", "UsageError", "WorkerError",
         ],
         "aiopipe.errors",
     ),
     **dict.fromkeys(["FileRef", "Position", "Reject"], "aiopipe.model"),
+    **dict.fromkeys(["Breaker", "Retry"], "aiopipe.policy"),
     **dict.fromkeys(["Branch", "Chain", "Pipeline", "Row", "Sink", "Source", "Stream", "Transform"], "aiopipe.stage"),
     "Collect": "aiopipe.stages.collect",
     "Dedupe": "aiopipe.stages.dedupe",
@@ -87,11 +90,11 @@ _HOMES = {
 }  # fmt: skip
 
 __all__ = [
-    "AiopipeError", "Branch", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef", "Filter",
-    "Find", "From", "FunctionError", "Hash", "Head", "InputError", "Map", "Mask", "Merge", "OutputError", "Pipeline",
-    "Position", "Read", "RecordError", "Reject", "Rename", "Report", "Route", "Row", "Select", "Sink", "Skip",
-    "Source", "Stream", "Tee", "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError",
-    "Write", "stage",
+    "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef",
+    "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "Map", "Mask", "Merge", "OutputError",
+    "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "RequestError", "Retry", "Route",
+    "Row", "Select", "Sink", "Skip", "Source", "Stream", "Tee", "TooManyRejectsError", "Transform",
+    "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
 ]  # fmt: skip
 
 

@@ -95,8 +95,10 @@ class Option:
 
     positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
     short: a letter under which the shell has it as an option, also where Python takes it by its place.
-    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function" or "object"; or one of NESTED,
-    whose values are made of stages: each door has its own way to write them.
+    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function" or "object"; "policy": text in
+    the shell, a number, a text or a table in a file, a value of its own (with a method `plain`) in the library; or one
+    of NESTED, whose values are made of stages: each door has its own way to write them.
+    convert: makes the canonical value of what was given, for kinds that do not say how.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Option:
     required: bool
     metavar: str
     short: str = ""
+    convert: Callable[[Any], Any] | None = None
 
     @property
     def argument(self) -> bool:
@@ -143,11 +146,12 @@ def option(
     metavar: str = "",
     short: str = "",
     compare: bool = True,
+    convert: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind, positional and short: see Option. choices: the allowed texts. compare: whether stages with
-    different values differ.
+    help: one sentence. kind, positional, short and convert: see Option. choices: the allowed texts. compare: whether
+    stages with different values differ.
     """
     metadata = {
         "help": help,
@@ -156,6 +160,7 @@ def option(
         "choices": choices,
         "metavar": metavar,
         "short": short,
+        "convert": convert,
     }
     return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 
@@ -183,7 +188,7 @@ def normalise(stage: Any) -> None:
         value = getattr(stage, f.name)
         if value is None and f.default is None:
             continue
-        convert = _CONVERT.get(declared["kind"])
+        convert = declared["convert"] or _CONVERT.get(declared["kind"])
         if convert is not None:
             try:
                 value = convert(value)

@@ -13,7 +13,7 @@ import click
 from aiopipe.cli.failures import exit_code_of, leaves, show_failure
 from aiopipe.cli.progress import progress_shown
 from aiopipe.cli.signals import Stopper
-from aiopipe.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REJECTS, UsageError
+from aiopipe.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REJECTS, UnitsFailedError, UsageError
 from aiopipe.job.options import JobOptions
 from aiopipe.job.report import counted
 from aiopipe.memory import keep_freed_memory
@@ -47,6 +47,8 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
             _silence_stdout()
             return EXIT_PIPE
         show_failure(error, debug=options.debug)
+        if isinstance(error, UnitsFailedError):
+            click.echo(str(error.report), err=True)
         return exit_code_of(error)
     if name:
         click.echo(name, err=True)
@@ -76,6 +78,10 @@ async def _run(pipeline: Pipeline, options: JobOptions) -> tuple[Report | None, 
 def _loop_factory(options: JobOptions) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if not options.uvloop:
         return None
+    if sys.platform == "win32":
+        raise UsageError(
+            "uvloop does not run on Windows", stage="--uvloop", hint="leave it out: asyncio's own loop does"
+        )
     try:
         import uvloop
     except ImportError:

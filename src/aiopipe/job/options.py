@@ -26,6 +26,14 @@ class JobOptions:
         None, kind="int", metavar="N", help="threads or processes for computing (default: the number of cores)"
     )
     memory: Any = option(128_000_000, kind="size", metavar="SIZE", help="bytes in flight, about (default: 128MB)")
+    keep_going: bool = option(
+        False,
+        kind="flag",
+        help="a file that fails lets the others be made (write DIRECTORY/); exit code 1 all the same",
+    )
+    retries: int = option(
+        1, kind="int", metavar="N", help="how often to try again when a worker dies or input changes (default: 1)"
+    )
     report: str | None = option(None, metavar="FILE", help="write the report to FILE as JSON")
     debug: bool = option(
         False, kind="flag", help="name what holds the event loop and what is never awaited; full tracebacks"

@@ -11,7 +11,7 @@ import aiofiles
 from aiocsv import AsyncDictReader, AsyncDictWriter
 
 from aiopipe.batch import Segment
-from aiopipe.errors import AiopipeError, FunctionError, RecordError, WorkerError
+from aiopipe.errors import AiopipeError, FunctionError, RecordError, RequestError, WorkerError
 from aiopipe.model import Reject, display_path
 from aiopipe.storage.settle import settled
 from aiopipe.storage.write import Temporary
@@ -22,6 +22,7 @@ COLUMNS = ("path", "line", "record", "byte", "stage", "reason", "raw", "raw_enco
 _KINDS: dict[str, type[AiopipeError]] = {
     "record": RecordError,
     "function": FunctionError,
+    "request": RequestError,
     "worker": WorkerError,
 }
 

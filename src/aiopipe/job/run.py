@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiopipe.engine.runner import run_nodes
 from aiopipe.engine.workers import Workers
-from aiopipe.errors import AiopipeError, UsageError
+from aiopipe.errors import AiopipeError, UnitsFailedError, UsageError
+from aiopipe.failures import Failures
 from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
 from aiopipe.job.debug import Debug
 from aiopipe.job.rejects import RejectsFile
-from aiopipe.job.report import Report
+from aiopipe.job.report import FailedUnit, Report, counted
 from aiopipe.job.totals import finish
 from aiopipe.options import parse_size
 from aiopipe.plan import Plan, make_plan
@@ -43,6 +44,8 @@ async def run(
     stop: asyncio.Event | None = None,
     report: str | None = None,
     debug: bool = False,
+    keep_going: bool = False,
+    retries: int = 1,
     fusing: Callable[[Plan], list[Node]] = fuse,
 ) -> Report:
     """Run a pipeline; see Pipeline.run. fusing: how the plan becomes nodes (tests put `apart` here)."""
@@ -53,9 +56,12 @@ async def run(
         raise UsageError(f"workers is {workers}", hint="give it 1 or more")
     if max_rejects is not None and rejects is None:
         raise UsageError("max_rejects without rejects", hint="name a rejects file as well (--rejects FILE)")
+    if retries < 0:
+        raise UsageError(f"retries is {retries}", hint="give it 0 or more")
     plan = make_plan(pipeline.stages)
     begun = time.perf_counter()
     pools = Workers(workers, budget)
+    failures = pools.found.failures = Failures(keep_going and stand_alone(plan), retries)
     if stop is not None:
         pools.stop = stop
     reject_file: RejectsFile | None = None
@@ -77,7 +83,7 @@ async def run(
         if report is not None:
             report_file = await settled(pools.io(Temporary, report), Temporary.discard)
         reject_file = RejectsFile(rejects, pools.io) if rejects is not None else None
-        accounts = Accounts(plan, reject_file, max_rejects, progress)
+        accounts = Accounts(plan, reject_file, max_rejects, progress, failures)
         try:
             trace = await run_nodes(nodes, pools, accounts)
         except BaseException as error:
@@ -90,6 +96,7 @@ async def run(
         finish(made, plan, nodes, trace, pools.found)
         made.seconds = time.perf_counter() - begun
         made.interrupted = pools.stopping
+        made.failed = [FailedUnit(f.path, f"{error}") for _, (f, error) in sorted(failures.units.items())]
         if finding is not None:
             watching.close()
             made.debug = await pools.io(finding.report)
@@ -109,7 +116,20 @@ async def run(
         await pools.aclose()
     if progress is not None:
         progress(made)
+    if failures.units:
+        raise UnitsFailedError(counted(len(failures.units), "file") + " failed", failures.errors(), made)
     return made
+
+
+def stand_alone(plan: Plan) -> bool:
+    """True where each file is made into its own output, whatever the others hold; UsageError where it is not."""
+    alone = all(getattr(s.stage, "is_directory", False) for s in plan.sinks)
+    if alone and not (plan.inputs or plan.branches) and all(getattr(s.stage, "per_file", True) for s in plan.steps):
+        return True
+    raise UsageError(
+        "these files do not stand alone: none can fail and leave the others be",
+        hint="keep_going is for write DIRECTORY/, without branches and stages that count or compare over all files",
+    )
 
 
 def _write_report(file: Temporary, text: str) -> None:

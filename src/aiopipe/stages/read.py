@@ -70,7 +70,12 @@ class Read(Source):
     headers: Any = option(
         (), kind="pairs", metavar="NAME=VALUE", help="HTTP header; the value env:NAME or file:PATH is looked up"
     )
-    block: Any = option(1 << 20, kind="size", metavar="SIZE", help="how much is read at once (default: 1MiB)")
+    block: Any = option(
+        4 << 20,
+        kind="size",
+        metavar="SIZE",
+        help="how much is read at once; less where --memory is little (default: 4MiB)",
+    )
 
     given: Any = field(default=None, init=False, repr=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from aiopipe.storage.write import Temporary, trouble, write_whole
 __all__ = ["Write"]
 
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_WRITES = 2  # groups of small files being written at once
+_WRITES = 2  # outputs, or groups of small ones, on their way to the disk at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,6 +183,11 @@ async def _temporary(path: str, context: Context) -> Temporary:
     return await settled(context.io(Temporary, path), Temporary.discard)
 
 
+def _committed(temporary: Temporary) -> int:
+    temporary.commit()
+    return temporary.nbytes
+
+
 def _write_all(temporary: Temporary, pieces: list[Any]) -> None:
     for piece in pieces:
         temporary.write(piece)
@@ -236,7 +241,7 @@ class _Mirror:
                 await self._take(part)
             while self.flying:
                 self.outcome.nbytes += await self.flying.popleft()
-            self.outcome.unfinished = sum(e.records for e in self.open.values())
+            self.outcome.unfinished += sum(e.records for e in self.open.values())
         finally:
             if self.flying:  # one of several writes has failed: hear the others out
                 await settled(asyncio.gather(*self.flying, return_exceptions=True))
@@ -247,17 +252,24 @@ class _Mirror:
     async def _take(self, part: Encoded) -> None:
         whole: list[tuple[str, tuple[Any, ...]]] = []
         for segment, body, count in zip(part.segments, part.bodies, part.counts, strict=True):
-            if segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
+            if segment.file.index in self.context.found.failures:
+                self._drop(segment.file.index, count)
+            elif segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
                 whole.append((self._target(segment), tuple(_encoded_like([part.head, body], part))))
                 self.outcome.records += count
             else:
                 await self._append(segment, part, body, count)
         if not whole:
             return
-        while len(self.flying) >= _WRITES:
-            self.outcome.nbytes += await self.flying.popleft()
-        self.flying.append(self.context.io(write_whole, whole))
+        await self._publish(write_whole, whole)
         self.outcome.files += len(whole)
+
+    def _drop(self, index: int, count: int) -> None:
+        """What came of a file that has failed is of no use."""
+        entry = self.open.pop(index, None)
+        self.outcome.unfinished += count + (entry.records if entry is not None else 0)
+        if entry is not None:
+            entry.temporary.discard()
 
     async def _append(self, segment: Segment, part: Encoded, body: Any, count: int) -> None:
         entry = self.open.get(segment.file.index)
@@ -285,11 +297,16 @@ class _Mirror:
         if len(body):
             await self._write(entry, [body], part)
         if final:
-            await settled(self.context.io(entry.temporary.commit))
-            del self.open[segment.file.index]
-            self.outcome.nbytes += entry.temporary.nbytes
+            await self._publish(_committed, entry.temporary)
+            del self.open[segment.file.index]  # not before somebody else sees to it
             self.outcome.records += entry.records
             self.outcome.files += 1
+
+    async def _publish(self, commit: Callable[..., int], *what: Any) -> None:
+        """Make outputs visible while the next ones are written: the disk's time is not ours."""
+        while len(self.flying) >= _WRITES:
+            self.outcome.nbytes += await self.flying.popleft()
+        self.flying.append(self.context.io(commit, *what))
 
     async def _write(self, entry: _Open, pieces: list[Any], part: Encoded) -> None:
         await settled(self.context.io(_write_all, entry.temporary, _encoded_like(pieces, part)))
