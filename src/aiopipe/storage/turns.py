@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["Turns"]
 
 _TURN = 0.1  # seconds: how soon a read that waits notices that the run is over
+_GATHER = 0.02  # seconds that small pieces are gathered for, so that a few bytes need not wait for a whole block
 
 
 class Turns:
     """A stream of bytes that is read in turns, so that a silent one never holds up the end of a run.
 
-    Derive from it and write `more` and, where something is to be closed, `finish`. What comes in small pieces while
-    nobody had to wait is handed on together.
+    Derive from it and write `more` and, where something is to be closed, `finish`. Small pieces that come at once are
+    handed on together.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,9 @@ class Turns:
         """Up to about `block` bytes; b"" at the end, None when a turn brought nothing."""
         pieces: list[bytes] = []
         size = 0
-        while size < block and not self.ended:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _GATHER
+        while size < block and not self.ended and not (pieces and loop.time() > until):
             if self._coming is None:
                 self._coming = asyncio.ensure_future(self.more(block - size))
             if pieces:
