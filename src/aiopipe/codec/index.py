@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from aiopipe import bits
-from aiopipe.arrays import Ints, Mask
+from aiopipe.arrays import Bytes, Ints, Mask
 from aiopipe.bits import Ranked, Words
 from aiopipe.codec import precise
 from aiopipe.codec.cut import inside_quotes
@@ -36,7 +35,7 @@ class _Marks(NamedTuple):
     A file without a final line end has one more separator, at its size.
     """
 
-    b: npt.NDArray[np.uint8]
+    b: Bytes
     separators: Words
     newlines: Words
     quoted: bool
@@ -93,7 +92,7 @@ def _rectangle(marks: _Marks, columns: int) -> Index | None:
     starts, stops, stems = _lines(marks, ends)
     if columns == 1 and bool((stems == starts).any()):
         return None  # blank lines are no records
-    return Index(starts, Counted(separators, stems, columns), stops, None, [], marks.quoted, n, marks.lines)
+    return Index(starts, Counted(separators, starts, stems, columns), stops, None, [], marks.quoted, n, marks.lines)
 
 
 def _lines(marks: _Marks, ends: Ints) -> tuple[Ints, Ints, Ints]:
@@ -106,7 +105,7 @@ def _lines(marks: _Marks, ends: Ints) -> tuple[Ints, Ints, Ints]:
     return starts, stops, ends - _crs_before(marks.b, ends, starts) if marks.returns else ends
 
 
-def _crs_before(b: npt.NDArray[np.uint8], newlines: Ints, starts: Ints) -> Mask:
+def _crs_before(b: Bytes, newlines: Ints, starts: Ints) -> Mask:
     """Which line feeds have their CR before them (not so the end of a file without a line end)."""
     found: Mask = (b[np.maximum(newlines - 1, 0)] == 13) & (newlines > starts) & (newlines < len(b))
     return found
