@@ -155,7 +155,11 @@ class Workers:
                         ) from None
                     skip[row] = why
                 except BrokenExecutor as error:
-                    raise WorkerError(f"the worker processes are gone: {error}", stage=node.name) from None
+                    raise WorkerError(
+                        f"the worker processes are gone: {error}",
+                        stage=node.name,
+                        hint="a script whose stages use processes runs its pipeline under `if __name__ == '__main__':`",
+                    ) from None
         finally:
             if diary is not None:
                 with contextlib.suppress(OSError):
