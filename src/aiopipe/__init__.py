@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         ExpressionError,
         FunctionError,
         InputError,
+        LockedError,
         OutputError,
         RecordError,
+        StoppedError,
         TooManyRejectsError,
         UnknownNameError,
         UsageError,
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         [
-            "AiopipeError", "ExpressionError", "FunctionError", "InputError", "OutputError", "RecordError",
-            "TooManyRejectsError", "UnknownNameError", "UsageError", "WorkerError",
+            "AiopipeError", "ExpressionError", "FunctionError", "InputError", "LockedError",
+            "OutputError", "RecordError", "StoppedError", "TooManyRejectsError", "UnknownNameError", "UsageError", "WorkerError",
         ],
         "aiopipe.errors",
     ),
@@ -78,9 +80,9 @@ _HOMES = {
 
 __all__ = [
     "AiopipeError", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef", "Filter", "Find",
-    "From", "FunctionError", "Head", "InputError", "Map", "OutputError", "Pipeline", "Position", "Read",
-    "RecordError", "Reject", "Rename", "Report", "Row", "Select", "Sink", "Skip", "Source", "Stream",
-    "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+    "From", "FunctionError", "Head", "InputError", "LockedError", "Map", "OutputError", "Pipeline", "Position",
+    "Read", "RecordError", "Reject", "Rename", "Report", "Row", "Select", "Sink", "Skip", "Source", "StoppedError",
+    "Stream", "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
 ]  # fmt: skip
 
 

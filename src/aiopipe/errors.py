@@ -9,7 +9,9 @@
     ├── FunctionError                     a user's function raised, or returned what it may not
     │   └── WorkerError                   ... or took its process with it, or ran out of time
     ├── OutputError                       a target that cannot be written
-    └── TooManyRejectsError               more records set aside than --max-rejects allows
+    │   └── LockedError                   ... because another run is writing it
+    ├── TooManyRejectsError               more records set aside than --max-rejects allows
+    └── StoppedError                      asked to stop, a run did not end within its shutdown timeout
 
 Each message says where (path, line, record, byte) and each carries a hint: what to do next.
 """
@@ -27,8 +29,10 @@ __all__ = [
     "ExpressionError",
     "FunctionError",
     "InputError",
+    "LockedError",
     "OutputError",
     "RecordError",
+    "StoppedError",
     "TooManyRejectsError",
     "UnknownNameError",
     "UsageError",
@@ -122,8 +126,16 @@ class OutputError(AiopipeError):
     """A target that cannot be written."""
 
 
+class LockedError(OutputError):
+    """Another run writes into the same destination."""
+
+
 class TooManyRejectsError(AiopipeError):
     """More records were set aside than `max_rejects` allows."""
+
+
+class StoppedError(AiopipeError):
+    """A run that was asked to stop did not finish what was in flight in time, and was cancelled."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -90,7 +90,8 @@ def pairs(value: object) -> tuple[tuple[str, str], ...]:
 class Option:
     """One option of a stage, for whoever builds a door from it.
 
-    positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
+    positional: "" for a named option, "one" for an argument, "many" for arguments to the end. result: whether
+    another value may give another output; False for what only says where, how fast or how carefully.
     kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs" or "function".
     """
 
@@ -102,6 +103,7 @@ class Option:
     default: Any
     required: bool
     metavar: str
+    result: bool = True
 
     @property
     def key(self) -> str:
@@ -131,11 +133,12 @@ def option(
     choices: tuple[str, ...] = (),
     metavar: str = "",
     compare: bool = True,
+    result: bool = True,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
     help: one sentence. kind and positional: see Option. choices: the allowed texts. compare: whether stages with
-    different values differ.
+    different values differ. result: see Option; a finished unit is done again when such an option changes.
     """
     metadata = {
         "help": help,
@@ -143,6 +146,7 @@ def option(
         "positional": positional,
         "choices": choices,
         "metavar": metavar,
+        "result": result,
     }
     return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 

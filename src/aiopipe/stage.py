@@ -13,7 +13,7 @@ transform has one of two shapes and no third:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
 
@@ -21,8 +21,13 @@ from aiopipe.errors import UsageError
 from aiopipe.options import normalise
 
 if TYPE_CHECKING:
+    import os
+
     from aiopipe.job.report import Report
     from aiopipe.job.stream import RowStream
+    from aiopipe.model import FileRef
+    from aiopipe.storage.version import Checksum
+    from aiopipe.storage.write import Made
 
 __all__ = [
     "Apply",
@@ -40,6 +45,7 @@ __all__ = [
     "Stage",
     "Stream",
     "Transform",
+    "Units",
     "join",
 ]
 
@@ -89,16 +95,45 @@ class Scope:
     complete: bool = False
 
 
+class Units(Protocol):
+    """What sources and sinks tell a job that keeps a ledger; see aiopipe.job.units, which is what they get."""
+
+    def wants(self, file: FileRef) -> bool:
+        """Whether a file is to be read: False for one that is done and unchanged. Blocks."""
+        ...
+
+    def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
+        """A file was opened: what all of its bytes are to be fed to. Any thread."""
+        ...
+
+    def complete(self, file: FileRef, records: int) -> Any:
+        """All of a file's records have reached the sink, `records` of them; a ticket for the rest. In the loop."""
+        ...
+
+    def ready(self, tickets: Sequence[Any]) -> None:
+        """To be called before the first output of these units is renamed into place. Blocks."""
+        ...
+
+    def commit(self, done: Sequence[tuple[Any, Sequence[Made]]]) -> None:
+        """The outputs of these units are visible and synced. Blocks."""
+        ...
+
+
 @dataclass(slots=True)
 class Found:
     """What a source came upon: files begun and paths passed over with the reason, for the report.
 
-    streams: those that were opened, and read a little, before the run; by path.
+    streams: those that were opened, and read a little, before the run; by path. cut: a source stopped reading
+    because of `stopping`. ended: it came to the end of its input, or nobody wanted more. units: who wants to know
+    about files, where the job keeps a ledger.
     """
 
     files: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     streams: dict[str, Any] = field(default_factory=dict)
+    cut: bool = False
+    ended: bool = False
+    units: Units | None = None
 
 
 class Context(Protocol):
@@ -131,6 +166,11 @@ class Stage:
 
     def __post_init__(self) -> None:
         normalise(self)
+
+    @property
+    def per_unit(self) -> bool:
+        """Whether what it does for one input file depends on that file alone, so that it can be redone alone."""
+        return False
 
     @classmethod
     def build(cls, options: Mapping[str, Any]) -> Stage:
@@ -167,6 +207,10 @@ class Source(Stage):
     def open(self, context: Context) -> AsyncIterator[Parcel]:
         """The parcels, in order; an async generator that the engine closes early when nobody wants more."""
         raise NotImplementedError
+
+    def files(self) -> Iterator[FileRef] | None:
+        """The files that it would read, in order; None for a source that reads none. Blocks."""
+        return None
 
     async def survey(self, context: Context, wanted: frozenset[str]) -> Scope:
         """What a sample of the input tells; called once before the run, only if a stage asks for types.
@@ -227,6 +271,11 @@ class Transform(Stage):
 class Apply(Transform):
     """A transform without memory: one batch in, one batch out, any placement."""
 
+    @property
+    def per_unit(self) -> bool:
+        """True: it has no memory."""
+        return True
+
     def apply(self, batch: Any, scope: Scope) -> Any:
         """The batch transformed. Pure: the same batch and scope give the same result, in any process."""
         raise NotImplementedError
@@ -249,6 +298,15 @@ class Flow(Transform):
 @dataclass(frozen=True, repr=False)
 class Sink(Stage):
     """The end of a pipeline."""
+
+    @property
+    def home(self) -> str | None:
+        """The directory that its outputs go to and that keeps the job's ledger; None where there is none."""
+        return None
+
+    def output_of(self, relative: str) -> str:
+        """The path of the output for an input at `relative` below the job's root, where there is one for each."""
+        return relative
 
     takes: ClassVar[tuple[str, ...]] = ("records", "files", "items")
 
@@ -353,6 +411,10 @@ class Pipeline:
         stop: Any = None,
         report: str | None = None,
         debug: bool = False,
+        force: bool = False,
+        prune: bool = False,
+        ledger: bool | None = None,
+        shutdown_timeout: float | str = 25.0,
     ) -> Report:
         """Run to the end and return the report.
 
@@ -362,6 +424,11 @@ class Pipeline:
         progress: a function called with the running totals. stop: an asyncio.Event; once set, reading stops
         and what is in flight is finished. report: a file for the report, as JSON. debug: the event loop's debug
         mode while the run lasts. Failures arrive in one ExceptionGroup.
+
+        A run that writes to a directory keeps a ledger there, in .aiopipe/, and passes over inputs that are done
+        and unchanged; ledger=False keeps none. force: do them all the same. prune: remove outputs, on record in the
+        ledger, whose input is gone. shutdown_timeout: seconds that a run has to finish what is in flight once
+        `stop` is set; then it is cancelled and raises StoppedError.
         """
         from aiopipe.job.run import run
 
@@ -375,6 +442,10 @@ class Pipeline:
             stop=stop,
             report=report,
             debug=debug,
+            force=force,
+            prune=prune,
+            ledger=ledger,
+            shutdown_timeout=shutdown_timeout,
         )
 
     def run_sync(self, **job: Any) -> Report:

@@ -131,6 +131,7 @@ async def _task(
         if node.shape == "source":
             assert writer is not None
             await _emit(node.steps[0].stage.open(workers), writer, node, None)  # type: ignore[attr-defined]
+            workers.found.ended = workers.found.ended or writer.cancelled
         elif node.shape == "hop":
             assert reader is not None and writer is not None
             await _hop(node, reader, writer, workers)

@@ -26,6 +26,19 @@ class JobOptions:
         None, kind="int", metavar="N", help="threads or processes for computing (default: the number of cores)"
     )
     memory: Any = option(128_000_000, kind="size", metavar="SIZE", help="bytes in flight, about (default: 128MB)")
+    force: bool = option(False, kind="flag", help="do everything again, also what is done and unchanged")
+    prune: bool = option(
+        False, kind="flag", help="remove outputs, of earlier runs into this directory, whose input is gone"
+    )
+    ledger: bool | None = option(
+        None, kind="flag", help="keep a record of finished files in DIRECTORY/.aiopipe (default: for directories)"
+    )
+    shutdown_timeout: Any = option(
+        25.0,
+        kind="time",
+        metavar="TIME",
+        help="how long a run that is asked to stop may finish what is in flight (default: 25s)",
+    )
     report: str | None = option(None, metavar="FILE", help="write the report to FILE as JSON")
     debug: bool = option(False, kind="flag", help="asyncio's debug mode, and full tracebacks")
     progress: bool | None = option(

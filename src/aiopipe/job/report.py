@@ -46,7 +46,9 @@ class Report:
     read, written, filtered, rejected: records (or items). added: those a generator gave beyond what it took.
     unfinished: records of files that a run asked to stop left out. files: inputs read to their end; outputs:
     files made visible. bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop
-    before its input ended. skipped: paths passed over with the reason. items: what `collect` kept.
+    before its input ended. skipped: paths passed over with the reason. items: what `collect` kept. unchanged: inputs
+    that an earlier run finished, and this one did not read. kept: records that were set aside of those. pruned:
+    outputs removed because their input is gone.
     """
 
     read: int = 0
@@ -60,6 +62,9 @@ class Report:
     bytes_read: int = 0
     bytes_written: int = 0
     seconds: float = 0.0
+    unchanged: int = 0
+    kept: int = 0
+    pruned: int = 0
     interrupted: bool = False
     stages: list[StageReport] = field(default_factory=list)
     channels: list[ChannelReport] = field(default_factory=list)
@@ -103,6 +108,12 @@ class Report:
         slowest = self.slowest
         tail = f"; slowest stage {slowest.name} ({slowest.seconds:.2f} s)" if slowest else ""
         text = f"{line}\n{speed}{tail}"
+        if self.unchanged:
+            text += f"\n{counted(self.unchanged, 'file')} unchanged, skipped"
+        if self.pruned:
+            text += (
+                f"\n{counted(self.pruned, 'output')} removed: {'its' if self.pruned == 1 else 'their'} input is gone"
+            )
         if self.skipped:
             text += f"\n{len(self.skipped):,} entries passed over, first {self.skipped[0][0]}: {self.skipped[0][1]}"
         if self.interrupted:

@@ -14,9 +14,11 @@ from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, UsageError
 from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
-from aiopipe.job.rejects import RejectsFile
+from aiopipe.job.incremental import Keeper, keeper_of
+from aiopipe.job.rejects import LedgerRejects, RejectsFile
 from aiopipe.job.report import ChannelReport, Report, StageReport
-from aiopipe.options import parse_size
+from aiopipe.job.stopping import within
+from aiopipe.options import parse_size, parse_time
 from aiopipe.plan import Plan, make_plan
 from aiopipe.stage import Found, Outcome, Source
 from aiopipe.storage.settle import settled
@@ -41,6 +43,10 @@ async def run(
     stop: asyncio.Event | None = None,
     report: str | None = None,
     debug: bool = False,
+    force: bool = False,
+    prune: bool = False,
+    ledger: bool | None = None,
+    shutdown_timeout: float | str = 25.0,
     fusing: Callable[[Plan], list[Node]] = fuse,
 ) -> Report:
     """Run a pipeline; see Pipeline.run. fusing: how the plan becomes nodes (tests put `apart` here)."""
@@ -51,47 +57,73 @@ async def run(
         raise UsageError(f"workers is {workers}", hint="give it 1 or more")
     if max_rejects is not None and rejects is None:
         raise UsageError("max_rejects without rejects", hint="name a rejects file as well (--rejects FILE)")
+    patience = parse_time(shutdown_timeout) or 0.0
     plan = make_plan(pipeline.stages)
     begun = time.perf_counter()
     pools = Workers(workers, budget)
     if stop is not None:
         pools.stop = stop
-    reject_file: RejectsFile | None = None
+    reject_file: RejectsFile | LedgerRejects | None = None
     report_file: Temporary | None = None
+    keeper: Keeper | None = None
+    outcome_word = "failed"
     loop = asyncio.get_running_loop()
     debugging = loop.get_debug()
     loop.set_debug(debug or debugging)
     try:
         check_ends(plan, rejects)
-        plan = await typed(plan, pools)
+        keeper = keeper_of(plan, pools, ledger=ledger, force=force, prune=prune, tolerant=rejects is not None)
+        if keeper is not None:
+            # The disk works while the processor looks at types.
+            opening = asyncio.ensure_future(keeper.open([p for p in (rejects, report) if p is not None]))
+            try:
+                plan = await typed(plan, pools)
+            finally:
+                await settled(opening)
+            await keeper.begin(plan)
+        else:
+            plan = await typed(plan, pools)
         nodes = fusing(plan)
         pools.prepare(nodes)
         # Both files are begun now: a run of hours must not learn at its end that their directory is read-only.
         if report is not None:
             report_file = await settled(pools.io(Temporary, report), Temporary.discard)
-        reject_file = RejectsFile(rejects, pools.io) if rejects is not None else None
-        accounts = Accounts(plan, reject_file, max_rejects, progress)
+        units = keeper.units if keeper is not None else None
+        if rejects is not None:
+            reject_file = RejectsFile(rejects, pools.io) if units is None else LedgerRejects(rejects, units, pools.io)
+        accounts = Accounts(plan, reject_file, max_rejects, progress, units)
+        if units is not None:
+            units.settle = accounts.settle
         try:
-            outcome, trace = await run_nodes(nodes, pools, accounts)
+            outcome, trace = await within(run_nodes(nodes, pools, accounts), pools.stop, patience)
         except BaseException as error:
             accounts.locate(error)
+            if keeper is not None:
+                await keeper.failed(error)
             if accounts.report.rejected and reject_file is not None:
                 await _keep(accounts, error)
             raise
-        await accounts.finish()
         made = accounts.report
+        made.interrupted = pools.stopping and not pools.found.ended
+        if keeper is not None:
+            await keeper.finish(made)
+        await accounts.finish()
         _finish(made, plan, nodes, outcome, trace, pools.found)
         made.seconds = time.perf_counter() - begun
-        made.interrupted = pools.stopping
         if report_file is not None:
             await settled(pools.io(_write_report, report_file, made.to_json()))
+        outcome_word = "stopped" if made.interrupted else "done"
     finally:
         if reject_file is not None:
             reject_file.discard()
         if report_file is not None:
             report_file.discard()
-        await pools.aclose()
-        loop.set_debug(debugging)
+        try:
+            if keeper is not None:
+                await keeper.close(outcome_word)
+        finally:
+            await pools.aclose()
+            loop.set_debug(debugging)
     if progress is not None:
         progress(made)
     return made

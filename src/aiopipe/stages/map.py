@@ -118,14 +118,17 @@ class Map(Apply, Flow):
         kind="function", positional="one", compare=False, help="module:function, or file.py:function"
     )
     placement: Any = option(
-        None, choices=("loop", "thread", "process"), help="where it runs (default: by the kind of function)"
+        None,
+        choices=("loop", "thread", "process"),
+        help="where it runs (default: by the kind of function)",
+        result=False,
     )
-    concurrency: Any = option(None, kind="int", help="calls at once (default: 16 for async def)")
+    concurrency: Any = option(None, kind="int", help="calls at once (default: 16 for async def)", result=False)
     ordered: bool = option(True, kind="flag", help="keep the order of the input (no-ordered: batches as they finish)")
     timeout: Any = option(None, kind="time", metavar="TIME", help="how long one call may take, such as 5s")
     columns: Any = option((), kind="texts", help="columns the function gives, if it changes them (for empty files)")
     thread_sensitive: bool = option(
-        False, kind="flag", help="call it in the one thread that thread-bound code shares (asgiref)"
+        False, kind="flag", help="call it in the one thread that thread-bound code shares (asgiref)", result=False
     )
     # What is called, and so what makes two stages equal: Map(f) and Map("module:f") are the same stage.
     call: Any = field(default=None, init=False, repr=False)
@@ -180,6 +183,11 @@ class Map(Apply, Flow):
                 stage="map",
                 hint="say placement='process', or make it async def",
             )
+
+    @property
+    def per_unit(self) -> bool:
+        """True: a function sees one row, a generator function the rows of one file."""
+        return True
 
     @property
     def is_generator(self) -> bool:

@@ -38,7 +38,9 @@ class Read(Source):
     word: ClassVar[str] = "read"
     example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 2 then write -"
 
-    paths: Any = option(kind="texts", positional="many", help="files, directories, globs, or - for standard input")
+    paths: Any = option(
+        kind="texts", positional="many", help="files, directories, globs, or - for standard input", result=False
+    )
     delimiter: str | None = option(None, help="character between fields, or the word tab (default: by file name)")
     quote: str = option('"', help="character around fields, or the word none")
     encoding: str = option("utf-8", help="encoding of the files, such as cp1252 or utf-16")
@@ -55,11 +57,13 @@ class Read(Source):
         help="columns of the same name: an error once named, or x, x_2, ...",
     )
     include: Any = option(
-        ("*.csv", "*.tsv"), kind="texts", metavar="GLOB", help="which names to read inside directories"
+        ("*.csv", "*.tsv"), kind="texts", metavar="GLOB", help="which names to read inside directories", result=False
     )
-    follow: bool = option(False, kind="flag", help="enter directories behind symbolic links")
+    follow: bool = option(False, kind="flag", help="enter directories behind symbolic links", result=False)
     max_record: Any = option(64 << 20, kind="size", metavar="SIZE", help="longest record to accept (default: 64MiB)")
-    block: Any = option(1 << 20, kind="size", metavar="SIZE", help="how much is read at once (default: 1MiB)")
+    block: Any = option(
+        1 << 20, kind="size", metavar="SIZE", help="how much is read at once (default: 1MiB)", result=False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +88,15 @@ class Read(Source):
         """Relative paths like those the files of this source have."""
         return self.finder().examples()
 
+    @property
+    def per_unit(self) -> bool:
+        """True."""
+        return True
+
+    def files(self) -> Iterator[FileRef]:
+        """The files, in order; standard input as `-`."""
+        return self._files(self.finder())
+
     def matches(self, path: str) -> bool:
         """Whether a file at `path` would be among the input."""
         return self.finder().matches(path)
@@ -106,9 +119,15 @@ class Read(Source):
         finder.skipped = context.found.skipped
 
         dialects: dict[bool, Dialect] = {}
+        units = context.found.units
 
         def inputs() -> Iterator[Input]:
             for file in self._files(finder):
+                if units is not None and not units.wants(file):
+                    if context.stopping:
+                        context.found.cut = True
+                        return
+                    continue
                 context.found.files += 1
                 tabs = _has_tabs(file.path)
                 if tabs not in dialects:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import io
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
@@ -22,9 +23,10 @@ from aiopipe.codec.index import header_fields
 from aiopipe.errors import AiopipeError, InputError, RecordError
 from aiopipe.model import FileRef, Position
 from aiopipe.storage.settle import settled
+from aiopipe.storage.version import Watched
 
 if TYPE_CHECKING:
-    from aiopipe.stage import Context
+    from aiopipe.stage import Context, Units
 
 __all__ = ["BLOCK", "Input", "read_chunks"]
 
@@ -66,11 +68,13 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
     # Off the loop: finding the next file may list and sort a directory of a hundred thousand.
     while (unit := await settled(context.io(next, units, None))) is not None:
         if context.stopping:
+            context.found.cut = True
             return
         chunks = _small_ones(unit, context) if isinstance(unit, list) else _large_file(unit, context, block)
         async with aclosing(chunks) as entered:
             async for chunk in entered:
                 yield chunk
+    context.found.ended = not context.found.cut
 
 
 def _units(inputs: Iterable[Input], block: int) -> Iterator[Input | list[Input]]:
@@ -96,7 +100,7 @@ def _units(inputs: Iterable[Input], block: int) -> Iterator[Input | list[Input]]
 
 
 async def _small_ones(group: list[Input], context: Context) -> AsyncGenerator[Chunk, None]:
-    chunks, error = await context.io(_small_files, group)
+    chunks, error = await context.io(_small_files, group, context.found.units)
     for chunk in chunks:
         yield chunk
     if error is not None:
@@ -126,7 +130,7 @@ def _unchanged(file: FileRef, before: os.stat_result, after: os.stat_result, cou
     raise InputError(what, position=Position(file.path), stage="read", hint="run again when nobody writes to it")
 
 
-def _small_files(group: list[Input]) -> tuple[list[Chunk], AiopipeError | None]:
+def _small_files(group: list[Input], units: Units | None = None) -> tuple[list[Chunk], AiopipeError | None]:
     """Read whole small files, and put those with the same header into one chunk; the order stays.
 
     An error stands behind the chunks of the files before it: what they hold comes first.
@@ -146,7 +150,7 @@ def _small_files(group: list[Input]) -> tuple[list[Chunk], AiopipeError | None]:
     for item in group:
         file = item.file
         try:
-            data = _whole(file)
+            data = _whole(file, units)
             if not prefix or not data.startswith(prefix) or item.dialect != dialect:
                 mine, start, head_lines = read_header(data, item.dialect, header)
                 # A CR at its end could be half of a CRLF elsewhere: such a header is looked at each time.
@@ -174,7 +178,7 @@ def _small_files(group: list[Input]) -> tuple[list[Chunk], AiopipeError | None]:
     return chunks, None
 
 
-def _whole(file: FileRef) -> bytes:
+def _whole(file: FileRef, units: Units | None = None) -> bytes:
     """The bytes of a small file; InputError where it cannot be read, or changes meanwhile."""
     try:
         fd, before = _open(file)
@@ -188,6 +192,8 @@ def _whole(file: FileRef) -> bytes:
             _unchanged(file, before, os.fstat(fd), len(data))
         finally:
             os.close(fd)
+        if units is not None:
+            units.reading(file, before).update(data)
     except OSError as error:
         raise trouble(file, error) from None
     return data
@@ -319,7 +325,8 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncGenerator[b
     except OSError as error:
         raise trouble(file, error) from None
     count = 0
-    with open(fd, "rb", buffering=0) as raw:  # noqa: ASYNC230 - it is open already: this only wraps it
+    units = context.found.units
+    with Watched(fd, units.reading(file, before)) if units is not None else io.FileIO(fd, "rb") as raw:
         handle = wrap(raw, executor=getattr(context, "files", None))
         while True:
             try:
@@ -330,7 +337,8 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncGenerator[b
                 break
             count += len(data)
             yield data
-            if context.stopping:
+            if context.stopping and count != before.st_size:
+                context.found.cut = True
                 return
         _unchanged(file, before, os.fstat(fd), count)
 
@@ -352,7 +360,7 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
         while not ended:
             data = await anext(source, b"")
             ended = not data
-            if ended and context.stopping:
+            if ended and context.found.cut:
                 break
             if dialect.transcoded:
                 if decoder is None:

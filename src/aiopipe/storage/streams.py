@@ -105,6 +105,7 @@ async def _blocks(fd: int, context: Context, block: int) -> AsyncGenerator[bytes
         if not data:
             return
         yield data
+    context.found.cut = True
 
 
 def _open_stream(path: str) -> int:
