@@ -7,10 +7,10 @@ AIOPIPE = $(BIN)/python -m aiopipe
 BENCHED := $(VENV)/.benched
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-system lint types bench docs format clean
+.PHONY: help setup demo test test-system test-faults-full lint types bench docs format clean
 
 help:  ## show the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | sort | while read -r t what; do printf '%-12s %s\n' "$$t" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | sort | while read -r t what; do printf '%-16s %s\n' "$$t" "$$what"; done
 
 $(STAMP): pyproject.toml
 	@echo "installing into $(VENV): a minute or so, once"
@@ -42,6 +42,9 @@ test: $(STAMP)  ## run the tests (no root, no server, no internet)
 
 test-system: $(STAMP)  ## tests that need root (for a small disk), strace, b3sum, xxhsum, openssl, hashdeep
 	$(BIN)/python -m pytest -m system
+
+test-faults-full: $(STAMP)  ## every point of the fault sweeps, of which `make test` takes a sample (Linux)
+	AIOPIPE_FAULTS=full $(BIN)/python -m pytest -rA -k sweeps tests/faults
 
 lint: $(STAMP)  ## ruff, format check, import layers
 	$(BIN)/ruff check .

@@ -77,10 +77,11 @@ def entry(word: str, stage: type[Stage]) -> str:
 def row(option: Option) -> str:
     """One line of the table of options."""
     metavar = (option.metavar or option.key.upper()).replace("|", "\\|")
-    if option.positional:
+    if option.argument:
         shell = metavar + (" ..." if option.positional == "many" else "")
     else:
-        shell = option.flag + ("" if option.kind == "flag" else f" {'|'.join(option.choices) or metavar}")
+        short = f"-{option.short}, " if option.short else ""
+        shell = short + option.flag + ("" if option.kind == "flag" else f" {'|'.join(option.choices) or metavar}")
     shell = shell.replace("|", "\\|")
     words = option.help.replace("|", "\\|")
     return f"| `{shell}` | `{option.key}`{', required' if option.required else ''} | {words} |\n"

@@ -27,7 +27,10 @@ from aiopipe.cli import main
 
 ROOT = Path(__file__).parent / "cases"
 CASES = sorted(p.parent for p in ROOT.glob("*/*/cmd"))
-VERBS = ("read", "find", "filter", "derive", "select", "drop", "rename", "head", "skip", "dedupe", "map", "write")
+VERBS = (
+    "read", "find", "hash", "filter", "derive", "select", "drop", "rename", "mask", "head", "skip", "dedupe", "map",
+    "write",
+)  # fmt: skip
 OURS = {"cmd", "stdin", "out", "err", "code", "made"}
 # The line of the report that no two runs share.
 SPEED = re.compile(r"^[\d,.]+ MB in .*$", re.MULTILINE)

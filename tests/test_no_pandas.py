@@ -66,7 +66,7 @@ def careless(row):
 
 PROGRAM = """
 import sys
-from aiopipe import Collect, Dedupe, Derive, Drop, Filter, Head, Map, Read, Rename, Select, Skip, Write
+from aiopipe import Collect, Dedupe, Derive, Drop, Filter, Head, Map, Mask, Read, Rename, Select, Skip, Write
 import functions as f
 
 TYPES = {"id": "BIGINT", "name": "VARCHAR", "amount": "DOUBLE", "seen": "TIMESTAMPTZ"}
@@ -78,6 +78,7 @@ PIPELINES = {
     "derive": lambda r: r | Derive(x="amount * 0.9", note="name || ','", id="id + 1", b="id > 4") | Write("out/"),
     "columns": lambda r: r | Select("name", "id", "note") | Rename(name="who") | Drop("id") | Write("out.tsv"),
     "alone": lambda r: r | Select("note") | Write("out/"),
+    "mask": lambda r: r | Mask("name", "note", key="env:MASK_KEY") | Write("out/"),
     "range": lambda r: r | Skip(2) | Head(700) | Write("out/"),
     "dedupe": lambda r: r | Dedupe("name", "note") | Dedupe("id") | Write("out.jsonl"),
     "disk": lambda r: r | Dedupe("id", memory="1kB") | Write("out/"),
@@ -117,7 +118,7 @@ def attempts(place: Path, pipeline: str, read: str) -> list[list[object]]:
     (place / "latin.csv").write_bytes(QUOTED.replace("z", "é").encode("latin-1"))
     found = place / "attempts"
     found.touch()
-    env = {**os.environ, "PYTHONPATH": str(place), "ATTEMPTS": str(found)}
+    env = {**os.environ, "PYTHONPATH": str(place), "ATTEMPTS": str(found), "MASK_KEY": "0123456789abcdef"}
     done = subprocess.run(
         [sys.executable, "program.py", pipeline, read], cwd=place, env=env, capture_output=True, text=True, check=False
     )

@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from aiopipe.stages.drop import Drop
     from aiopipe.stages.filter import Filter
     from aiopipe.stages.find import Find
+    from aiopipe.stages.hash import Hash
     from aiopipe.stages.head import Head
     from aiopipe.stages.items import From
     from aiopipe.stages.map import Map
+    from aiopipe.stages.mask import Mask
     from aiopipe.stages.read import Read
     from aiopipe.stages.rename import Rename
     from aiopipe.stages.select import Select
@@ -54,7 +56,8 @@ _HOMES = {
     **dict.fromkeys(
         [
             "AiopipeError", "ExpressionError", "FunctionError", "InputError", "LockedError",
-            "OutputError", "RecordError", "StoppedError", "TooManyRejectsError", "UnknownNameError", "UsageError", "WorkerError",
+            "OutputError", "RecordError", "StoppedError", "TooManyRejectsError", "UnknownNameError", "UsageError",
+            "WorkerError",
         ],
         "aiopipe.errors",
     ),
@@ -67,8 +70,10 @@ _HOMES = {
     "Filter": "aiopipe.stages.filter",
     "Find": "aiopipe.stages.find",
     "From": "aiopipe.stages.items",
+    "Hash": "aiopipe.stages.hash",
     "Head": "aiopipe.stages.head",
     "Map": "aiopipe.stages.map",
+    "Mask": "aiopipe.stages.mask",
     "Read": "aiopipe.stages.read",
     "Rename": "aiopipe.stages.rename",
     "Report": "aiopipe.job.report",
@@ -80,9 +85,10 @@ _HOMES = {
 
 __all__ = [
     "AiopipeError", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef", "Filter", "Find",
-    "From", "FunctionError", "Head", "InputError", "LockedError", "Map", "OutputError", "Pipeline", "Position",
-    "Read", "RecordError", "Reject", "Rename", "Report", "Row", "Select", "Sink", "Skip", "Source", "StoppedError",
-    "Stream", "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+    "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask", "OutputError", "Pipeline",
+    "Position", "Read", "RecordError", "Reject", "Rename", "Report", "Row", "Select", "Sink", "Skip", "Source",
+    "StoppedError", "Stream", "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError",
+    "Write", "stage",
 ]  # fmt: skip
 
 

@@ -40,6 +40,11 @@ class Node:
         return "+".join(dict.fromkeys(s.name for s in self.steps))
 
     @property
+    def label(self) -> str:
+        """The same in the words of the pipeline, with numbers only where a word stands twice."""
+        return "+".join(dict.fromkeys(s.label for s in self.steps))
+
+    @property
     def shape(self) -> str:
         """ "source", "hop", "flow" or "sink"."""
         shape = self.steps[0].shape

@@ -90,7 +90,8 @@ def pairs(value: object) -> tuple[tuple[str, str], ...]:
 class Option:
     """One option of a stage, for whoever builds a door from it.
 
-    positional: "" for a named option, "one" for an argument, "many" for arguments to the end. result: whether
+    positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
+    short: a letter under which the shell has it as an option, also where Python takes it by its place. result: whether
     another value may give another output; False for what only says where, how fast or how carefully.
     kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs" or "function".
     """
@@ -104,6 +105,12 @@ class Option:
     required: bool
     metavar: str
     result: bool = True
+    short: str = ""
+
+    @property
+    def argument(self) -> bool:
+        """Whether the shell has it as an argument and not as an option."""
+        return bool(self.positional) and not self.short
 
     @property
     def key(self) -> str:
@@ -132,12 +139,13 @@ def option(
     positional: str = "",
     choices: tuple[str, ...] = (),
     metavar: str = "",
+    short: str = "",
     compare: bool = True,
     result: bool = True,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind and positional: see Option. choices: the allowed texts. compare: whether stages with
+    help: one sentence. kind, positional and short: see Option. choices: the allowed texts. compare: whether stages with
     different values differ. result: see Option; a finished unit is done again when such an option changes.
     """
     metadata = {
@@ -147,6 +155,7 @@ def option(
         "choices": choices,
         "metavar": metavar,
         "result": result,
+        "short": short,
     }
     return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 

@@ -69,6 +69,19 @@ class Plan:
                     raise
         return frozenset(found)
 
+    @property
+    def needs_more(self) -> bool:
+        """Whether some stage needs something from elsewhere before it can run."""
+        return any(isinstance(s.stage, Transform) and type(s.stage).ready is not Transform.ready for s in self.steps)
+
+    def ready(self) -> Plan:
+        """The plan with stages that have all they need; may read files. UsageError where something is missing."""
+        steps = [
+            replace(step, stage=step.stage.ready()) if isinstance(step.stage, Transform) else step
+            for step in self.steps
+        ]
+        return Plan(tuple(steps))
+
     def typed(self, scope: Scope) -> Plan:
         """The plan with what every step knows, from what is known of the source's records.
 

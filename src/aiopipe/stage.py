@@ -172,6 +172,10 @@ class Stage:
         """Whether what it does for one input file depends on that file alone, so that it can be redone alone."""
         return False
 
+    def fingerprint(self) -> Mapping[str, str]:
+        """What has a say in the output and is in no option, by name: a change makes finished files be done again."""
+        return {}
+
     @classmethod
     def build(cls, options: Mapping[str, Any]) -> Stage:
         """Make the stage from named options, as the shell and the pipeline file have them."""
@@ -257,6 +261,13 @@ class Transform(Stage):
     def wants_types(self) -> bool:
         """True when an expression of this stage names columns, so that a sample must be taken."""
         return False
+
+    def ready(self) -> Transform:
+        """The stage as it runs, with what it needs from elsewhere (a key); called once before a run, off the loop.
+
+        UsageError where that is missing: nothing has been written then. `explain` does without.
+        """
+        return self
 
     @property
     def placement(self) -> str:
@@ -422,12 +433,13 @@ class Pipeline:
         max_rejects: how many may be set aside before the run is stopped. workers: threads (or processes) for
         computing, the number of cores if not given. memory: bytes in flight, about (`"64MB"`).
         progress: a function called with the running totals. stop: an asyncio.Event; once set, reading stops
-        and what is in flight is finished. report: a file for the report, as JSON. debug: the event loop's debug
-        mode while the run lasts. Failures arrive in one ExceptionGroup.
+        and what is in flight is finished. report: a file for the report, as JSON. debug: find the lines
+        that hold the event loop and coroutines never awaited, for `report.debug`. Failures arrive in one
+        ExceptionGroup.
 
         A run that writes to a directory keeps a ledger there, in .aiopipe/, and passes over inputs that are done
-        and unchanged; ledger=False keeps none. force: do them all the same. prune: remove outputs, on record in the
-        ledger, whose input is gone. shutdown_timeout: seconds that a run has to finish what is in flight once
+        and unchanged; ledger=False keeps none. force: do them all the same. prune: remove outputs, on record in
+        the ledger, whose input is gone. shutdown_timeout: seconds that a run has to finish what is in flight once
         `stop` is set; then it is cancelled and raises StoppedError.
         """
         from aiopipe.job.run import run

@@ -166,7 +166,7 @@ def test_a_ledger_writes_in_order_and_together(tmp_path: Path) -> None:
 def test_an_operation_that_fails_undoes_its_company_and_is_told_to_all(tmp_path: Path) -> None:
     (tmp_path / ".aiopipe").mkdir()
     ledger = Ledger(str(tmp_path))
-    row = dict(path=b"a", start=-1, stop=-1, run=1, number=0, pipeline=1, source=b"", why="new")
+    row = {"path": b"a", "start": -1, "stop": -1, "run": 1, "number": 0, "pipeline": 1, "source": b"", "why": "new"}
     ledger.submit(begin_units([row]))
     number = ledger.submit(lambda c: c.execute("INSERT INTO nowhere VALUES (1)"))
     with pytest.raises(Exception, match="cannot write the ledger"):

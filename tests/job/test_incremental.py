@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiopipe import Dedupe, Derive, Filter, Head, Map, Read, Report, Select, Skip, UsageError, Write
+from aiopipe import Dedupe, Derive, Filter, Head, Map, Mask, Read, Report, Select, Skip, UsageError, Write
 from aiopipe.job.ledger import Key, open_ledger
 from aiopipe.stage import Pipeline
 from tests.faults.functions import shout, twice
@@ -224,6 +224,19 @@ def test_options_that_change_no_byte_change_no_fingerprint(place: Path) -> None:
         assert done(job(place, stage).run_sync(workers=1, memory="8MB")) == (0, 3)
     report = (Read(place / "in", types={"v": "BIGINT"}, block=100) | shout | Write(f"{place}/out/")).run_sync()
     assert done(report) == (0, 3)
+
+
+def test_another_key_behind_the_same_name_gives_other_tokens_and_is_noticed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = job(place, Mask("text", key="env:KEY"))
+    monkeypatch.setenv("KEY", "abcdefgh" * 4)
+    pipeline.run_sync()
+    assert done(pipeline.run_sync()) == (0, 3)
+    monkeypatch.setenv("KEY", "ijklmnop" * 4)
+    assert done(pipeline.run_sync()) == (3, 0)
+    assert all("mask.key behind it" in r for r in reasons(place).values())
+    assert b"abcdefgh" not in (place / "out/.aiopipe/ledger.db").read_bytes()
 
 
 def test_force_does_all_again(place: Path) -> None:

@@ -48,7 +48,7 @@ def default_of(option: Option) -> str:
 
 def params_of(declaring: type) -> list[click.Parameter]:
     """One click parameter for each declared option; none has a default, so that `given` knows what was typed."""
-    return [_argument(o) if o.positional else _option(o) for o in options_of(declaring)]
+    return [_argument(o) if o.argument else _option(o) for o in options_of(declaring)]
 
 
 def given(declaring: type, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _option(option: Option) -> click.Parameter:
         return click.Option([option.name, f"{option.flag}/{opposite}"], default=None, help=text)
     several = option.kind in ("texts", "pairs")
     return click.Option(
-        [option.name, option.flag],
+        [option.name, option.flag, *([f"-{option.short}"] if option.short else [])],
         multiple=several,
         default=None,
         type=_type(option),

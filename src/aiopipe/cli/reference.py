@@ -96,7 +96,8 @@ def _sections(stage: type[Stage]) -> Iterator[str]:
 
 
 def _row(option: Option) -> str:
-    shell = (option.metavar or option.key.upper()) if option.positional else option.flag
+    short = f"-{option.short}, " if option.short else ""
+    shell = (option.metavar or option.key.upper()) if option.argument else short + option.flag
     help_text = option.help + (f" ({', '.join(option.choices)})" if option.choices else "")
     default = f"`{default_of(option)}`" if default_of(option) else ""
     return f"| `{shell}` | `{option.key}` | {default} | {_escaped(help_text)} |"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -35,7 +34,7 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
     factory = _loop_factory(options)
     keep_freed_memory()
     try:
-        with asyncio.Runner(debug=options.debug or None, loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=factory) as runner:
             report, signalled = runner.run(_run(pipeline, options))
         if report is None:
             click.echo("aiopipe: cancelled; nothing half was left behind, run it again", err=True)
@@ -52,6 +51,8 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
     if name:
         click.echo(name, err=True)
     click.echo(str(report), err=True)
+    if report.debug is not None:
+        click.echo(str(report.debug), err=True)
     if report.rejected:
         click.echo(f"{counted(report.rejected, 'record')} set aside in {options.rejects}", err=True)
     return signalled or (EXIT_REJECTS if report.rejected else EXIT_DONE)
@@ -87,10 +88,10 @@ def _loop_factory(options: JobOptions) -> Callable[[], asyncio.AbstractEventLoop
 
 def _print_items(report: Report) -> None:
     """What `collect` kept, one JSON value a line: a shell has no other use for it."""
-    from aiopipe.codec.items import as_mapping
+    from aiopipe.codec.items import as_mapping, json_line
 
     for item in report.items:
-        click.echo(json.dumps(as_mapping(item), ensure_ascii=False, default=str))
+        click.echo(json_line(as_mapping(item)))
 
 
 def _silence_stdout() -> None:

@@ -35,6 +35,7 @@ from aiopipe.engine.channel import Channel, Closed, Statistics
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError
 from aiopipe.fuse import Node, Tally, relabelled
+from aiopipe.loopwatch import IN_HAND
 from aiopipe.stage import Outcome
 
 __all__ = ["Envelope", "Trace", "depth", "run_nodes"]
@@ -127,6 +128,7 @@ async def _task(
     outcome: list[Outcome],
 ) -> None:
     begun = time.perf_counter()
+    IN_HAND.set((workers.leash, node.label))
     try:
         if node.shape == "source":
             assert writer is not None

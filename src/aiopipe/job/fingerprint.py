@@ -37,6 +37,7 @@ def parts_of(plan: Plan, whole: str = "") -> dict[str, str]:
     walker = Walker()
     for step in steps:
         parts.update(_options(step, whole=bool(whole)))
+        parts.update({f"{step.label}.{name}": value for name, value in step.stage.fingerprint().items()})
         types = _types(step)
         if types:
             parts[f"types decided from the sample, in {step.label}"] = types

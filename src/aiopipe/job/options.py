@@ -40,7 +40,9 @@ class JobOptions:
         help="how long a run that is asked to stop may finish what is in flight (default: 25s)",
     )
     report: str | None = option(None, metavar="FILE", help="write the report to FILE as JSON")
-    debug: bool = option(False, kind="flag", help="asyncio's debug mode, and full tracebacks")
+    debug: bool = option(
+        False, kind="flag", help="name what holds the event loop and what is never awaited; full tracebacks"
+    )
     progress: bool | None = option(
         None, kind="flag", help="show progress on standard error (default: where it is a terminal)"
     )

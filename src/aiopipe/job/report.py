@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiopipe.job.debug import DebugReport
 
 __all__ = ["ChannelReport", "Report", "StageReport", "counted"]
 
@@ -48,7 +51,8 @@ class Report:
     files made visible. bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop
     before its input ended. skipped: paths passed over with the reason. items: what `collect` kept. unchanged: inputs
     that an earlier run finished, and this one did not read. kept: records that were set aside of those. pruned:
-    outputs removed because their input is gone.
+    outputs removed because their input is gone. debug: what a run with debug=True found in the
+    event loop.
     """
 
     read: int = 0
@@ -70,6 +74,7 @@ class Report:
     channels: list[ChannelReport] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     items: list[Any] = field(default_factory=list)
+    debug: DebugReport | None = None
 
     @property
     def balanced(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, UsageError
 from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
+from aiopipe.job.debug import Debug
 from aiopipe.job.incremental import Keeper, keeper_of
 from aiopipe.job.rejects import LedgerRejects, RejectsFile
 from aiopipe.job.report import ChannelReport, Report, StageReport
@@ -67,12 +69,15 @@ async def run(
     report_file: Temporary | None = None
     keeper: Keeper | None = None
     outcome_word = "failed"
-    loop = asyncio.get_running_loop()
-    debugging = loop.get_debug()
-    loop.set_debug(debug or debugging)
+    finding = Debug(pools.leash) if debug else None
+    watching = contextlib.ExitStack()
+    if finding is not None:
+        watching.enter_context(finding.watching())
     try:
         check_ends(plan, rejects)
         keeper = keeper_of(plan, pools, ledger=ledger, force=force, prune=prune, tolerant=rejects is not None)
+        if plan.needs_more:
+            plan = await pools.hop(plan.ready)
         if keeper is not None:
             # The disk works while the processor looks at types.
             opening = asyncio.ensure_future(keeper.open([p for p in (rejects, report) if p is not None]))
@@ -85,6 +90,8 @@ async def run(
             plan = await typed(plan, pools)
         nodes = fusing(plan)
         pools.prepare(nodes)
+        if finding is not None:
+            finding.know(nodes)
         # Both files are begun now: a run of hours must not learn at its end that their directory is read-only.
         if report is not None:
             report_file = await settled(pools.io(Temporary, report), Temporary.discard)
@@ -110,10 +117,20 @@ async def run(
         await accounts.finish()
         _finish(made, plan, nodes, outcome, trace, pools.found)
         made.seconds = time.perf_counter() - begun
+        if finding is not None:
+            watching.close()
+            made.debug = await pools.io(finding.report)
         if report_file is not None:
             await settled(pools.io(_write_report, report_file, made.to_json()))
+    except BaseException:
+        watching.close()
+        if finding is not None:
+            finding.tell()  # there will be no report to hold it
+        raise
+    else:
         outcome_word = "stopped" if made.interrupted else "done"
     finally:
+        watching.close()
         if reject_file is not None:
             reject_file.discard()
         if report_file is not None:
@@ -123,7 +140,6 @@ async def run(
                 await keeper.close(outcome_word)
         finally:
             await pools.aclose()
-            loop.set_debug(debugging)
     if progress is not None:
         progress(made)
     return made

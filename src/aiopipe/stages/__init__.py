@@ -17,11 +17,13 @@ __all__ = ["TABLE", "find_stage", "make_stage", "register", "words"]
 TABLE: dict[str, tuple[str, str]] = {
     "read": ("aiopipe.stages.read", "Read"),
     "find": ("aiopipe.stages.find", "Find"),
+    "hash": ("aiopipe.stages.hash", "Hash"),
     "filter": ("aiopipe.stages.filter", "Filter"),
     "derive": ("aiopipe.stages.derive", "Derive"),
     "select": ("aiopipe.stages.select", "Select"),
     "drop": ("aiopipe.stages.drop", "Drop"),
     "rename": ("aiopipe.stages.rename", "Rename"),
+    "mask": ("aiopipe.stages.mask", "Mask"),
     "head": ("aiopipe.stages.head", "Head"),
     "skip": ("aiopipe.stages.skip", "Skip"),
     "dedupe": ("aiopipe.stages.dedupe", "Dedupe"),

@@ -326,21 +326,18 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncGenerator[b
         raise trouble(file, error) from None
     count = 0
     units = context.found.units
-    with Watched(fd, units.reading(file, before)) if units is not None else io.FileIO(fd, "rb") as raw:
-        handle = wrap(raw, executor=getattr(context, "files", None))
-        while True:
-            try:
-                data = await settled(handle.read(block))
-            except OSError as error:
-                raise trouble(file, error) from None
-            if not data:
-                break
-            count += len(data)
-            yield data
-            if context.stopping and count != before.st_size:
-                context.found.cut = True
-                return
-        _unchanged(file, before, os.fstat(fd), count)
+    try:
+        with Watched(fd, units.reading(file, before)) if units is not None else io.FileIO(fd, "rb") as raw:
+            handle = wrap(raw, executor=getattr(context, "files", None))
+            while data := await settled(handle.read(block)):
+                count += len(data)
+                yield data
+                if context.stopping and count != before.st_size:
+                    context.found.cut = True
+                    return
+            _unchanged(file, before, os.fstat(fd), count)
+    except OSError as error:  # of a read, or of the close
+        raise trouble(file, error) from None
 
 
 async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerator[Chunk, None]:

@@ -233,12 +233,22 @@ def _sync_file_system(directory: str) -> None:
     call = _syncfs()
     if call is None:
         return
-    fd = os.open(directory, os.O_RDONLY)
     try:
-        if call(fd) != 0:
-            code = ctypes.get_errno()
-            raise trouble(directory, OSError(code, os.strerror(code)))
-    finally:
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            while call(fd) != 0:
+                code = ctypes.get_errno()
+                if code != errno.EINTR:  # a signal came in between: as for Python's own calls, once more
+                    raise OSError(code, os.strerror(code))
+        finally:
+            _close_read_only(fd)
+    except OSError as error:
+        raise trouble(directory, error) from None
+
+
+def _close_read_only(fd: int) -> None:
+    """Close a descriptor that nothing was written through: what its close() complains of concerns no data."""
+    with contextlib.suppress(OSError):
         os.close(fd)
 
 
@@ -249,12 +259,14 @@ def sync_directories(directories: Iterable[str]) -> None:
     for directory in directories:
         try:
             fd = os.open(directory or ".", os.O_RDONLY)
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM):  # may be written, not read: nothing to sync it by
+                continue
+            raise trouble(directory or ".", error) from None
         try:
             os.fsync(fd)
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY, errno.EOPNOTSUPP):
                 raise trouble(directory, error) from None
         finally:
-            os.close(fd)
+            _close_read_only(fd)

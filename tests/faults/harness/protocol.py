@@ -1,0 +1,91 @@
+"""The order of the calls that make an output last, checked on a disk that takes its time.
+
+Every sync is held back for as long as the victim goes on without it, so whoever does not wait for the end of one
+is found out. The rules, for every rename that makes an output visible:
+
+1. Whatever was written to the file was followed by a sync of it (or of its file system) that had ended.
+2. Nothing is written to it any more.
+3. Before the ledger is written to again, and before the run ends, a sync of its directory has ended; so has one
+   of the parent of each directory that was made for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from tests.faults.harness.seccomp import Call, Decision
+
+__all__ = ["Protocol"]
+
+_WRITES = {"write", "writev", "pwrite64", "pwritev", "copy_file_range", "ftruncate"}
+_SYNCS = {"fsync", "fdatasync", "syncfs"}
+_RENAMES = {"rename", "renameat", "renameat2"}
+
+
+class Protocol:
+    """Watches the calls below `root`; `wrong` is what broke a rule."""
+
+    names = _WRITES | _SYNCS | _RENAMES | {"mkdir", "mkdirat"}
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.dirty: set[str] = set()  # written since the last sync of them that has ended
+        self.directories: dict[str, str] = {}  # with entries that are not known to last; the latest of them
+        self.wrong: list[str] = []
+        self.renames = 0
+        self._covered: dict[int, tuple[set[str], set[str]]] = {}
+
+    def __call__(self, call: Call) -> Decision:
+        path = call.paths[-1]
+        if not path.startswith(self.root):
+            return None
+        if call.name in _SYNCS:
+            # It covers what was done before it began: what comes while it runs may come too late for it.
+            everything = call.name == "syncfs"
+            self._covered[id(call)] = (
+                set(self.dirty) if everything else {path} & self.dirty,
+                set(self.directories) if everything else {path} & self.directories.keys(),
+            )
+            return "slow"
+        if call.name in _WRITES:
+            self._write(path)
+        elif call.name in _RENAMES:
+            self._rename(call.paths[0], path)
+        else:
+            self.directories[os.path.dirname(path)] = path
+        return None
+
+    def _write(self, path: str) -> None:
+        if is_ledger(path):
+            self.wrong += [f"{p} renamed, {d} not synced, and the ledger is written" for d, p in self._unsettled()]
+            return
+        self.dirty.add(path)
+        if not os.path.basename(path).startswith(".aiopipe") and "/.aiopipe/" not in path:
+            self.wrong.append(f"{path} is written under its own name")
+
+    def _rename(self, source: str, target: str) -> None:
+        self.renames += 1
+        if source in self.dirty:
+            self.wrong.append(f"{target} gets its name, and its bytes are not synced")
+        self.directories[os.path.dirname(target)] = target
+
+    def _unsettled(self) -> Iterator[tuple[str, str]]:
+        return ((d, p) for d, p in self.directories.items() if "/.aiopipe" not in p)
+
+    def released(self, call: Call) -> None:
+        """A sync that was held back may end."""
+        files, directories = self._covered.pop(id(call))
+        self.dirty -= files
+        for directory in directories:
+            self.directories.pop(directory, None)
+
+    def finish(self) -> list[str]:
+        """The run has ended well: what is wrong in all."""
+        self.wrong += [f"{p} renamed, and {d} not synced at the end" for d, p in self._unsettled()]
+        return self.wrong
+
+
+def is_ledger(path: str) -> bool:
+    """Whether the path is the ledger's database, or its log."""
+    return "/.aiopipe/" in path and ".tmp" not in path

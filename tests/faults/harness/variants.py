@@ -1,0 +1,46 @@
+"""Writers broken on purpose, one way each: the sweeps must find every one of them out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+__all__ = ["VARIANTS"]
+
+
+@contextlib.contextmanager
+def in_place() -> Iterator[None]:
+    """Outputs are opened under their own names, and written there."""
+    from aiopipe.storage.write import Temporary
+
+    def begin(self: Temporary, target: str) -> None:
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        self.target = self.path = target
+        self.nbytes = 0
+        self._fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+
+    before = Temporary.__init__
+    Temporary.__init__ = begin  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Temporary.__init__ = before  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def no_sync() -> Iterator[None]:
+    """Nothing is ever told to reach the disk."""
+    from aiopipe.storage import write
+
+    before = os.fsync, write._sync_file_system
+    os.fsync = lambda fd: None
+    write._sync_file_system = lambda directory: None
+    try:
+        yield
+    finally:
+        os.fsync, write._sync_file_system = before
+
+
+VARIANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {"in-place": in_place, "no-sync": no_sync}

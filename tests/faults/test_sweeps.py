@@ -1,0 +1,69 @@
+"""Disturbed at any call that touches the disk, and run again: the bytes of a run that never was disturbed.
+
+A sample of the points here; every point with `make test-faults-full`, which sets AIOPIPE_FAULTS=full. The seed of
+the sample is AIOPIPE_SEED (default 0). What is done, and what must hold, stands in tests/faults/harness/sweep.py.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import seccomp
+
+pytestmark = pytest.mark.skipif(not seccomp.available(), reason="Linux 5.19 holds calls back, others do not")
+FULL = os.environ.get("AIOPIPE_FAULTS") == "full"
+SEED = os.environ.get("AIOPIPE_SEED", "0")
+HOME = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A directory in memory, where there is one: these tests are about the order of calls, not about a disk."""
+    memory = Path("/dev/shm")
+    root = Path(tempfile.mkdtemp(prefix="aiopipe-faults-", dir=memory if memory.is_dir() else tmp_path))
+    yield root
+    shutil.rmtree(root)
+
+
+def swept(place, *faults, job="mirror", workers=1, sample=0, variant="", needs=3):
+    command = [sys.executable, "-m", "tests.faults.harness.sweep", str(place), "--job", job]
+    command += ["--workers", str(workers), "--seed", SEED, "--sample", "0" if FULL else str(sample)]
+    command += [f"--variant={variant}", *(f"--fault={f}" for f in faults)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000 if FULL else 120, cwd=HOME)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    for name, one in found.items():
+        print(f"{name}: {one['points']} points, {len(one['wrong'])} wrong, exit codes {one['ends']}")
+        assert one["points"] >= needs
+    return [f"{name} {wrong}" for name, one in found.items() for wrong in one["wrong"]]
+
+
+@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 3)])
+def test_a_run_killed_before_any_of_its_calls_is_as_good_as_new_after_the_next_one(job, workers, place):
+    assert swept(place, "kill", job=job, workers=workers, sample=14) == []
+
+
+@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("one", 3)])
+def test_any_call_that_fails_ends_in_words_and_is_mended_by_the_next_run(job, workers, place):
+    """A full or broken disk, a read-only one, too many open files, interrupted calls, writes cut short."""
+    faults = ["enospc", "eio", "eintr", "emfile", "erofs", "short"]
+    assert swept(place, *faults, job=job, workers=workers, sample=6) == []
+
+
+@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 1)])
+def test_an_output_has_its_name_only_when_its_bytes_are_on_a_slow_disk(job, workers, place):
+    assert swept(place, "slow", job=job, workers=workers, needs=2) == []
+
+
+def test_a_writer_that_writes_in_place_is_found_out(place):
+    assert any("torn" in wrong for wrong in swept(place, "kill", variant="in-place", sample=20))
+
+
+def test_a_writer_that_does_not_sync_is_found_out(place):
+    assert any("bytes are not synced" in wrong for wrong in swept(place, "slow", variant="no-sync"))
