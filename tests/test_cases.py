@@ -28,8 +28,8 @@ from aiopipe.cli import main
 ROOT = Path(__file__).parent / "cases"
 CASES = sorted(p.parent for p in ROOT.glob("*/*/cmd"))
 VERBS = (
-    "read", "find", "hash", "filter", "derive", "select", "drop", "rename", "mask", "head", "skip", "dedupe", "map",
-    "write",
+    "read", "find", "merge", "hash", "filter", "derive", "select", "drop", "rename", "mask", "head", "skip", "dedupe",
+    "map", "tee", "route", "write",
 )  # fmt: skip
 OURS = {"cmd", "stdin", "out", "err", "code", "made"}
 # The line of the report that no two runs share.

@@ -22,19 +22,24 @@ from aiopipe import (
     Head,
     Map,
     Mask,
+    Merge,
     Pipeline,
     Read,
     Rename,
+    Route,
     Select,
     Skip,
+    Tee,
     Write,
 )  # fmt: skip
+from aiopipe.cli.completion import complete_stages
 from aiopipe.cli.job import job_given
 from aiopipe.cli.params import params_of
 from aiopipe.cli.segments import command_of, pipeline_of
+from aiopipe.errors import UsageError
 from aiopipe.job.options import DOOR, JobOptions
-from aiopipe.options import options_of
-from aiopipe.pipefile import dumps, loads
+from aiopipe.options import NESTED, options_of
+from aiopipe.pipefile import dumps, loads, parse
 from aiopipe.stage import Sink, Source, Stage
 from aiopipe.stages import TABLE, find_stage, words
 
@@ -74,6 +79,22 @@ DOORS: dict[str, tuple[Callable[[], Stage], str, str]] = {
         "a --include '*.csv' --include '*.tsv' --follow",
         'paths = "a"\ninclude = ["*.csv", "*.tsv"]\nfollow = true',
     ),
+    "merge": (
+        lambda: Merge(Read("a"), Read("b") | Rename(x="y"), ordered=False),
+        "[ read a ] [ read b then rename x=y ] --no-ordered",
+        """ordered = false
+        [[stage.source]]
+        [[stage.source.stage]]
+        use = "read"
+        paths = "a"
+        [[stage.source]]
+        [[stage.source.stage]]
+        use = "read"
+        paths = "b"
+        [[stage.source.stage]]
+        use = "rename"
+        columns = { x = "y" }""",
+    ),
     "hash": (
         lambda: Hash("sha256", "md5", concurrency=2),
         "-a SHA-256,md5 --concurrency 2",
@@ -110,6 +131,45 @@ DOORS: dict[str, tuple[Callable[[], Stage], str, str]] = {
         f"{HERE} --placement process --no-ordered --timeout 300ms --columns a --columns b",
         f'function = "{HERE}"\nplacement = "process"\nordered = false\ntimeout = 0.3\ncolumns = ["a", "b"]',
     ),
+    "tee": (
+        lambda: Tee(Filter("x > 1") | Write("a/"), Write("b/")),
+        "[ filter 'x > 1' then write a/ ] [ write b/ ]",
+        """[[stage.branch]]
+        [[stage.branch.stage]]
+        use = "filter"
+        where = "x > 1"
+        [[stage.branch.stage]]
+        use = "write"
+        to = "a/"
+        [[stage.branch]]
+        [[stage.branch.stage]]
+        use = "write"
+        to = "b/\"""",
+    ),
+    "route": (
+        lambda: Route({"x > 1": Head(3) | Write("a/"), "x = 1": Tee(Write("b/"))}, otherwise=Write("c/")),
+        "'x > 1' [ head 3 then write a/ ] 'x = 1' [ tee [ write b/ ] ] otherwise [ write c/ ]",
+        """[[stage.branch]]
+        where = "x > 1"
+        [[stage.branch.stage]]
+        use = "head"
+        count = 3
+        [[stage.branch.stage]]
+        use = "write"
+        to = "a/"
+        [[stage.branch]]
+        where = "x = 1"
+        [[stage.branch.stage]]
+        use = "tee"
+        [[stage.branch.stage.branch]]
+        [[stage.branch.stage.branch.stage]]
+        use = "write"
+        to = "b/"
+        [[stage.branch]]
+        [[stage.branch.stage]]
+        use = "write"
+        to = "c/\"""",
+    ),
     "write": (lambda: Write("out/", format="jsonl"), "out/ --format jsonl", 'to = "out/"\nformat = "jsonl"'),
     "collect": (Collect, "", ""),
 }  # fmt: skip
@@ -128,6 +188,14 @@ ALSO: list[tuple[str, Callable[[], Stage], str, str]] = [
     ("hash", Hash, "", ""),
 ]
 ALL = [(word, *doors) for word, doors in DOORS.items()] + ALSO
+
+
+NESTED_TABLES = {
+    "branches": "[[stage.branch]]",
+    "routes": "where =",
+    "branch": '[[stage.branch]]\n        [[stage.branch.stage]]\n        use = "write"\n        to = "c/"',
+    "sources": "[[stage.source]]",
+}  # fmt: skip
 
 
 # What stands around a stage that is no pipeline by itself.
@@ -161,7 +229,9 @@ def test_the_three_doors_are_tried_with_every_stage_and_every_option():
     for word in TABLE:
         tried = "\n".join(toml for w, _, _, toml in ALL if w == word)
         for option in options_of(find_stage(word)):
-            assert f"{option.key} =" in tried, f"{word} {option.key}"
+            # What is made of stages is a table inside the stage's own.
+            key = NESTED_TABLES.get(option.kind, f"{option.key} =")
+            assert key in tried, f"{word} {option.key}"
 
 
 @pytest.mark.parametrize("word", TABLE)
@@ -192,10 +262,98 @@ def test_a_stage_shows_its_docstring_its_options_and_its_example(word: str):
     flat = " ".join(text.split())
     assert " ".join((getdoc(stage) or "").split("\n\n")[0].split()) in flat
     for option in options_of(stage):
-        assert option.argument or option.flag in flat
+        assert option.argument or (option.key if option.kind in NESTED else option.flag) in flat
         assert " ".join(option.help.split()) in flat
     assert stage.example.split(" then ")[0] in flat
     assert max(map(len, text.splitlines())) <= 80
+
+
+BRANCHED = """[[stage]]
+use = "read"
+paths = "x"
+[[stage]]
+use = "tee"
+[[stage.branch]]
+[[stage.branch.stage]]
+use = "head"
+[[stage.branch.stage]]
+use = "write"
+to = "a"
+[[stage.branch]]
+[[stage.branch.stage]]
+use = "head"
+{}
+[[stage.branch.stage]]
+use = "write"
+to = "b"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "position"),
+    [
+        ("cuont = 3", "head: no option 'cuont'", "<text>:15"),
+        ("count = 3\n[[stage.branch.stage]]\nuse = 'hed'", "no stage 'hed'", "<text>:17"),
+        ("[[stage.branch.stage]]", "stage.branch.stage 4 has no `use`", "<text>:15"),
+    ],
+)
+def test_what_is_wrong_in_a_branch_is_told_with_its_line(line: str, message: str, position: str):
+    with pytest.raises(UsageError) as caught:
+        loads(BRANCHED.format(line))
+    assert message in str(caught.value) and str(caught.value.position) == position
+
+
+def test_settings_reach_stages_in_branches_by_their_number():
+    found = parse(BRANCHED.format("count = 3"), settings=["head#5.count=7", "write#4.to=c"]).pipeline
+    assert found == Read("x") | Tee(Head() | Write("c"), Head(7) | Write("b"))
+    with pytest.raises(UsageError, match="say head#3 or head#5"):
+        parse(BRANCHED.format(""), settings=["head.count=7"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("read x then tee [ write a", "a [ is never closed"),
+        ("read x then tee write a ]", "a ] without its ["),
+        ("read x then tee [ ]", "nothing between [ and ]"),
+        ("read x then tee [ then write a ]", "`then` stands at the beginning"),
+        ("read x then [ write a ]", "a [ where a stage should be"),
+        ("read x then tee", "tee: branches is missing"),
+        ("read x then tee [ head 3 ]", "a branch ends with a sink, and head is none"),
+        ("read x then tee [ read y then write a ]", "a branch begins with read"),
+        ("read x then head [ write a ] then write b", "head takes nothing in brackets"),
+        ("read x then route [ write a ]", "a branch without a condition"),
+        ("read x then route 'a > 1' [ write a ] [ write b ]", "a branch without a condition"),
+        ("read x then route otherwise [ write a ] 'a > 1' [ write b ]", "otherwise stands before a condition"),
+        ("read x then route 'a > 1' [ write a ] 'b > 1'", "one argument too many: b > 1"),
+        ("merge [ head 3 ] then write a", "an input begins with a source, and head is none"),
+        ("merge [ read x then write y ] then write a", "an input ends with write"),
+        ("read x then tee [ head --cuont 3 then write a ] [ head then write b ]", "head#3: no option --cuont"),
+    ],
+)
+def test_brackets_that_do_not_fit_are_explained(words: str, message: str):
+    with pytest.raises(UsageError) as caught:
+        pipeline_of(shlex.split(words))
+    assert message in str(caught.value)
+
+
+def test_a_bracket_can_be_the_name_of_a_column():
+    assert pipeline_of(shlex.split(r"read x then select '\[' '\]' then write a")) == (
+        Read("x") | Select("[", "]") | Write("a")
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "word", "offered"),
+    [
+        ("read x then tee [", "wri", "write"),
+        ("read x then tee [ write a ] [ filter y then", "he", "head"),
+        ("read x then tee [ head", "--per", "--per-file"),
+        ("merge [ read x ]", "--no", "--no-ordered"),
+    ],
+)
+def test_completion_goes_into_brackets_and_out_again(typed: str, word: str, offered: str):
+    assert offered in [item.value for item in complete_stages(shlex.split(typed), word)]
 
 
 def test_job_options_are_arguments_of_a_run_and_of_both_commands():

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from aiopipe.job.report import Report
     from aiopipe.model import FileRef, Position, Reject
-    from aiopipe.stage import Chain, Pipeline, Row, Sink, Source, Stream, Transform
+    from aiopipe.stage import Branch, Chain, Pipeline, Row, Sink, Source, Stream, Transform
     from aiopipe.stages.collect import Collect
     from aiopipe.stages.dedupe import Dedupe
     from aiopipe.stages.derive import Derive
@@ -45,10 +45,13 @@ if TYPE_CHECKING:
     from aiopipe.stages.items import From
     from aiopipe.stages.map import Map
     from aiopipe.stages.mask import Mask
+    from aiopipe.stages.merge import Merge
     from aiopipe.stages.read import Read
     from aiopipe.stages.rename import Rename
+    from aiopipe.stages.route import Route
     from aiopipe.stages.select import Select
     from aiopipe.stages.skip import Skip
+    from aiopipe.stages.tee import Tee
     from aiopipe.stages.user import stage
     from aiopipe.stages.write import Write
 
@@ -62,7 +65,7 @@ _HOMES = {
         "aiopipe.errors",
     ),
     **dict.fromkeys(["FileRef", "Position", "Reject"], "aiopipe.model"),
-    **dict.fromkeys(["Chain", "Pipeline", "Row", "Sink", "Source", "Stream", "Transform"], "aiopipe.stage"),
+    **dict.fromkeys(["Branch", "Chain", "Pipeline", "Row", "Sink", "Source", "Stream", "Transform"], "aiopipe.stage"),
     "Collect": "aiopipe.stages.collect",
     "Dedupe": "aiopipe.stages.dedupe",
     "Derive": "aiopipe.stages.derive",
@@ -74,20 +77,24 @@ _HOMES = {
     "Head": "aiopipe.stages.head",
     "Map": "aiopipe.stages.map",
     "Mask": "aiopipe.stages.mask",
+    "Merge": "aiopipe.stages.merge",
     "Read": "aiopipe.stages.read",
     "Rename": "aiopipe.stages.rename",
     "Report": "aiopipe.job.report",
+    "Route": "aiopipe.stages.route",
     "Select": "aiopipe.stages.select",
     "Skip": "aiopipe.stages.skip",
+    "Tee": "aiopipe.stages.tee",
     "Write": "aiopipe.stages.write",
     "stage": "aiopipe.stages.user",
 }  # fmt: skip
 
 __all__ = [
-    "AiopipeError", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef", "Filter", "Find",
-    "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask", "OutputError", "Pipeline",
-    "Position", "Read", "RecordError", "Reject", "Rename", "Report", "Row", "Select", "Sink", "Skip", "Source",
-    "StoppedError", "Stream", "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError",
+    "AiopipeError", "Branch", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef", "Filter",
+    "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask", "Merge", "OutputError",
+    "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "Route", "Row", "Select", "Sink",
+    "Skip", "Source", "StoppedError", "Stream", "Tee", "TooManyRejectsError", "Transform", "UnknownNameError",
+    "UsageError", "WorkerError",
     "Write", "stage",
 ]  # fmt: skip
 

@@ -1,11 +1,14 @@
 """Plan -> nodes: neighbouring steps that only compute become one hop off the loop. A pure function.
 
+The nodes are a list in the order of the data; `after` says which earlier ones feed each of them.
+
 `fuse` and `apart` give pipelines with the same output; a property test holds them to that.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +17,7 @@ from aiopipe.plan import Plan, Step
 
 __all__ = ["Node", "Tally", "apart", "fuse"]
 
-_COMPUTES = ("decode", "apply", "encode")
+_COMPUTES = ("decode", "apply", "divide", "encode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,14 @@ class Tally:
 
 @dataclass(frozen=True)
 class Node:
-    """What the engine runs as one: a source, a flow, a sink, or a hop of one or more computing steps."""
+    """What the engine runs as one: a source, a flow, a sink, or a hop of one or more computing steps.
+
+    after: the places in the list of the nodes that it gets parcels from: none for a source, several for a merge.
+    Several nodes after the same one are the branches of a split.
+    """
 
     steps: tuple[Step, ...]
+    after: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -46,7 +54,7 @@ class Node:
 
     @property
     def shape(self) -> str:
-        """ "source", "hop", "flow" or "sink"."""
+        """ "source", "merge", "hop", "flow", "split" or "sink"."""
         shape = self.steps[0].shape
         return "hop" if shape in _COMPUTES else shape
 
@@ -86,17 +94,39 @@ def relabelled(parcel: Any, known: int, label: str) -> Any:
 
 def fuse(plan: Plan) -> list[Node]:
     """The fewest nodes: every run of computing steps that may share a place of work is one."""
-    nodes: list[list[Step]] = []
-    for step in plan.steps:
-        if nodes and step.shape in _COMPUTES and nodes[-1][-1].shape in _COMPUTES:
-            places = {s.placement for s in (*nodes[-1], step)} - {"thread"}
-            if len(places) <= 1 and not (places & {"main thread"}):
-                nodes[-1].append(step)
-                continue
-        nodes.append([step])
-    return [Node(tuple(steps)) for steps in nodes]
+    return _laid(plan, _runs)
 
 
 def apart(plan: Plan) -> list[Node]:
     """Every step a node of its own: slower, and the same bytes."""
-    return [Node((step,)) for step in plan.steps]
+    return _laid(plan, lambda steps: [[step] for step in steps])
+
+
+def _runs(steps: Sequence[Step]) -> list[list[Step]]:
+    runs: list[list[Step]] = []
+    for step in steps:
+        if runs and step.shape in _COMPUTES and runs[-1][-1].shape in _COMPUTES:
+            places = {s.placement for s in (*runs[-1], step)} - {"thread"}
+            # A division holds its branches, sinks and all: it does not travel to a worker process.
+            if len(places) <= 1 and not (places & {"main thread"}) and not (step.shape == "divide" and places):
+                runs[-1].append(step)
+                continue
+        runs.append([step])
+    return runs
+
+
+def _laid(plan: Plan, grouped: Callable[[Sequence[Step]], list[list[Step]]]) -> list[Node]:
+    """The nodes of a plan: those of its inputs, its own, those of its branches."""
+    nodes: list[Node] = []
+
+    def lay(plan: Plan, before: tuple[int, ...]) -> tuple[int, ...]:
+        before += tuple(last for part in plan.inputs for last in lay(part, ()))
+        for steps in grouped(plan.steps):
+            nodes.append(Node(tuple(steps), before))
+            before = (len(nodes) - 1,)
+        for part in plan.branches:
+            lay(part, before)
+        return before
+
+    lay(plan, ())
+    return nodes

@@ -9,7 +9,10 @@ from typing import Any
 
 from aiopipe.errors import UsageError
 
-__all__ = ["Option", "option", "options_of", "pairs", "parse_size", "parse_time", "strings"]
+__all__ = ["NESTED", "Option", "option", "options_of", "pairs", "parse_size", "parse_time", "strings"]
+
+# kinds whose values are pieces of pipelines: branches, (text, branch) pairs, one branch or None, streams.
+NESTED = ("branches", "routes", "branch", "sources")
 
 _UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
           "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30}  # fmt: skip
@@ -93,7 +96,8 @@ class Option:
     positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
     short: a letter under which the shell has it as an option, also where Python takes it by its place. result: whether
     another value may give another output; False for what only says where, how fast or how carefully.
-    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs" or "function".
+    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function" or "object"; or one of NESTED,
+    whose values are made of stages: each door has its own way to write them.
     """
 
     name: str

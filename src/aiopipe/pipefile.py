@@ -12,6 +12,20 @@
     use = "write"
     to = "clean/"
 
+The branches of a tee or a route, and the inputs of a merge, are tables inside the stage, with stages of their own:
+
+    [[stage]]
+    use = "route"
+
+    [[stage.branch]]
+    where = "amount > 100"     # not for tee; a branch of route without it is `otherwise`
+
+    [[stage.branch.stage]]
+    use = "write"
+    to = "big/"
+
+and for merge [[stage.source]] with [[stage.source.stage]].
+
 Paths in a file are relative to the directory in which the command runs, not to the file: a file says the same as
 the command line. `loads(dumps(p)) == p` for every pipeline that can be written down.
 """
@@ -20,15 +34,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiopipe.errors import InputError, UnknownNameError, UsageError, nearest
 from aiopipe.job.options import JobOptions
 from aiopipe.model import Position
-from aiopipe.options import Option, options_of
-from aiopipe.stage import Pipeline, Stage, join
+from aiopipe.options import NESTED, Option, options_of
+from aiopipe.stage import Pipeline, Stage, branch_of, join, stream_of
 from aiopipe.stages import find_stage, make_stage
 from aiopipe.stages.map import function_name, load_module
 
@@ -90,31 +105,108 @@ def parse(text: str, path: str = "<text>", settings: Iterable[str] = ()) -> Pipe
 
 def _pipeline(data: Mapping[str, Any], settings: list[str], lines: _Lines) -> Pipeline:
     tables = data.get("stage", [])
-    if not isinstance(tables, list) or not tables:
-        raise UsageError("no stages", position=lines.whole, hint="each begins with [[stage]], then use = its word")
-    entries = [(dict(_table(t, "stage", lines, i)), i) for i, t in enumerate(tables)]
-    words = [_word(table, i, lines) for table, i in entries]
+    entries = list(_every_table(tables, "stage", lines, Counter()))
+    words = [_word(e.table, e, lines) for e in entries]
     chosen = _settings(settings, words)
-    stages = []
-    for (table, i), word in zip(entries, words, strict=True):
-        del table["use"]
-        stage = _located(lambda word=word: find_stage(word), lines, "stage", i, {"use": word})
-        table.update({k: _value(stage, k, v) for k, v in chosen.get(i, {}).items()})
-        stages.append(_located(lambda s=stage, t=table: make_stage(s, t), lines, "stage", i, table))
+    made = _Made(entries, words, chosen, lines)
     try:
-        return join(stages)
+        return join(made.chain(tables))
     except UsageError as error:
-        error.position = lines.whole
+        error.position = error.position or lines.whole
         raise
 
 
-def _word(table: Mapping[str, Any], number: int, lines: _Lines) -> str:
+@dataclass(frozen=True)
+class _Entry:
+    """A table of a stage. name: `stage` or `stage.branch.stage`; number: among those of this name, from 0."""
+
+    table: Mapping[str, Any]
+    name: str
+    number: int
+
+
+_INNER = ("branch", "source")  # tables of a stage that hold stages
+
+
+def _every_table(tables: Any, name: str, lines: _Lines, seen: Counter[str]) -> Iterator[_Entry]:
+    """All tables of stages, each before those inside it: the order that numbers stages."""
+    if not isinstance(tables, list) or not tables:
+        raise UsageError("no stages", position=lines.whole, hint=f"each begins with [[{name}]], then use = its word")
+    for value in tables:
+        entry = _Entry(_table(value, name, lines, seen[name]), name, seen[name])
+        seen[name] += 1
+        yield entry
+        for key in _INNER:
+            for inner in _list(entry.table.get(key, []), f"{name}.{key}", lines):
+                yield from _every_table(inner.get("stage"), f"{name}.{key}.stage", lines, seen)
+
+
+def _list(value: Any, name: str, lines: _Lines) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+        raise UsageError(f"{name} is no list of tables", position=lines.whole, hint=f"write each as [[{name}]]")
+    return value
+
+
+class _Made:
+    """Makes stages of tables, those inside first."""
+
+    def __init__(
+        self, entries: list[_Entry], words: list[str], chosen: dict[int, dict[str, str]], lines: _Lines
+    ) -> None:
+        self._places = {id(e.table): i for i, e in enumerate(entries)}
+        self._entries = entries
+        self._words = words
+        self._chosen = chosen
+        self._lines = lines
+
+    def chain(self, tables: list[Mapping[str, Any]]) -> list[Stage]:
+        """The stages of a list of tables."""
+        return [self._stage(self._places[id(t)]) for t in tables]
+
+    def _stage(self, i: int) -> Stage:
+        entry, word, lines = self._entries[i], self._words[i], self._lines
+        name, number = entry.name, entry.number
+        stage = _located(lambda: find_stage(word), lines, name, number, {"use": word})
+        table = {k: v for k, v in entry.table.items() if k != "use"}
+        nested = {o.kind: o.key for o in options_of(stage) if o.kind in NESTED}
+        if nested:
+            inner = {key: table.pop(key, []) for key in _INNER}
+            table.update(_located(lambda: self._nested(nested, inner, name), lines, name, number, table))
+        table.update({k: _value(stage, k, v) for k, v in self._chosen.get(i, {}).items()})
+        made: Stage = _located(lambda: make_stage(stage, table), lines, name, number, table)
+        return made
+
+    def _nested(self, kinds: Mapping[str, str], inner: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """The options that are made of stages."""
+        key = "source" if "sources" in kinds else "branch"
+        other = "branch" if key == "source" else "source"
+        if inner[other]:
+            raise UsageError(f"no table {other!r} belongs here", hint=f"write [[{name}.{key}]]")
+        found: dict[str, Any] = {}
+        for one in inner[key]:
+            for extra in one.keys() - {"stage", *(["where"] if "routes" in kinds else [])}:
+                raise UnknownNameError(f"a {key} has no option {extra!r}", hint="its stages are tables inside it")
+            stages = self.chain(one["stage"])
+            if key == "source":
+                found.setdefault(kinds["sources"], []).append(stream_of(stages))
+            elif "branches" in kinds:
+                found.setdefault(kinds["branches"], []).append(branch_of(stages))
+            elif "where" in one:
+                found.setdefault(kinds["routes"], []).append((one["where"], branch_of(stages)))
+            elif kinds["branch"] in found:
+                raise UsageError("two branches have no `where`", hint='give all but one a condition: where = "..."')
+            else:
+                found[kinds["branch"]] = branch_of(stages)
+        return found
+
+
+def _word(table: Mapping[str, Any], entry: _Entry, lines: _Lines) -> str:
     word = table.get("use")
     if not isinstance(word, str):
         problem = "has no `use`" if word is None else f"has use = {word!r}"
         raise UsageError(
-            f"stage {number + 1} {problem}",
-            position=lines.header("stage", number),
+            f"{entry.name} {entry.number + 1} {problem}",
+            position=lines.header(entry.name, entry.number),
             hint='say which stage it is, such as use = "filter"',
         )
     return word
@@ -122,7 +214,7 @@ def _word(table: Mapping[str, Any], number: int, lines: _Lines) -> str:
 
 def _table(value: Any, name: str, lines: _Lines, number: int = 0) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        brackets = "[[stage]]" if name == "stage" else f"[{name}]"
+        brackets = f"[[{name}]]" if name.endswith("stage") else f"[{name}]"
         raise UsageError(f"{name} is {value!r}, not a table", position=lines.whole, hint=f"write it as {brackets}")
     return value
 
@@ -167,7 +259,7 @@ class _Lines:
         start = self._header(name, number)
         pattern = re.compile(rf"""\s*(?:\[{name}\.)?["']?{re.escape(key)}["']?\s*[=.\]]""")
         for i in range(start or 0, len(self._lines)):
-            if re.match(r"\s*\[\[?\s*\w+\s*\]", self._lines[i]):
+            if re.match(r"\s*\[\[?\s*[\w.]+\s*\]\]?\s*(#|$)", self._lines[i]):
                 break
             if pattern.match(self._lines[i]):
                 return Position(self._path, i + 1)
@@ -231,11 +323,32 @@ def dumps(pipeline: Pipeline, job: Mapping[str, Any] | None = None) -> str:
     parts = []
     if job:
         parts.append("[job]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in job.items()))
-    for stage in pipeline.stages:
-        lines = [f"use = {_toml(type(stage).word)}"]
-        lines += [f"{o.key} = {_toml(_plain(stage, o))}" for o in options_of(type(stage)) if _told(stage, o)]
-        parts.append("[[stage]]\n" + "".join(f"{line}\n" for line in lines))
+    parts += _tables(pipeline.stages, "stage")
     return "\n".join(parts)
+
+
+def _tables(stages: Iterable[Stage], name: str) -> Iterator[str]:
+    """A table for each stage, with those of its branches or inputs behind it."""
+    for stage in stages:
+        declared = options_of(type(stage))
+        lines = [f"use = {_toml(type(stage).word)}"]
+        lines += [f"{o.key} = {_toml(_plain(stage, o))}" for o in declared if o.kind not in NESTED and _told(stage, o)]
+        yield f"[[{name}]]\n" + "".join(f"{line}\n" for line in lines)
+        for key, where, inner in _inner(stage, declared):
+            yield f"[[{name}.{key}]]\n" + (f"where = {_toml(where)}\n" if where is not None else "")
+            yield from _tables(inner.stages, f"{name}.{key}.stage")
+
+
+def _inner(stage: Stage, declared: Iterable[Option]) -> Iterator[tuple[str, str | None, Any]]:
+    """The branches or inputs of a stage, each with the name of its table and its condition."""
+    for option in declared:
+        value = getattr(stage, option.name)
+        if option.kind == "routes":
+            yield from (("branch", where, branch) for where, branch in value)
+        elif option.kind == "branch" and value is not None:
+            yield "branch", None, value
+        elif option.kind in ("branches", "sources"):
+            yield from (("branch" if option.kind == "branches" else "source", None, one) for one in value)
 
 
 def _told(stage: Stage, option: Option) -> bool:

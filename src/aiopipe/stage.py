@@ -9,11 +9,13 @@ transform has one of two shapes and no third:
 - Flow: `flow(parcels, context)`, an async generator with memory, which runs in the event loop.
 
 `Source | Transform` is a Stream, which can be iterated; a Stream with a Sink is a Pipeline, which can be run.
+`Transform | Sink` is a Branch: what a FanOut (tee, route) gives records to, or the end of several pipelines. A
+FanIn (merge) is a source made of Streams. So a pipeline stays a list of stages, and can be a tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
 
@@ -31,8 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Apply",
+    "Branch",
     "Chain",
     "Context",
+    "FanIn",
+    "FanOut",
     "Flow",
     "Found",
     "Items",
@@ -40,13 +45,17 @@ __all__ = [
     "Pipeline",
     "Row",
     "Scope",
+    "Shares",
     "Sink",
     "Source",
     "Stage",
     "Stream",
     "Transform",
     "Units",
+    "branch_of",
+    "every_stage",
     "join",
+    "stream_of",
 ]
 
 Row = dict[str, str]
@@ -124,15 +133,14 @@ class Found:
     """What a source came upon: files begun and paths passed over with the reason, for the report.
 
     streams: those that were opened, and read a little, before the run; by path. cut: a source stopped reading
-    because of `stopping`. ended: it came to the end of its input, or nobody wanted more. units: who wants to know
-    about files, where the job keeps a ledger.
+    because of `stopping`, before the end of its input. units: who wants to know about files, where the job keeps a
+    ledger.
     """
 
     files: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     streams: dict[str, Any] = field(default_factory=dict)
     cut: bool = False
-    ended: bool = False
     units: Units | None = None
 
 
@@ -207,6 +215,8 @@ class Source(Stage):
     """The beginning of a pipeline. gives: "records", "files" or "items"."""
 
     gives: ClassVar[str] = "records"
+    # Whether it sets `context.found.cut` itself where it ends early; of others that are asked to stop it is assumed.
+    tells_cut: ClassVar[bool] = False
 
     def open(self, context: Context) -> AsyncIterator[Parcel]:
         """The parcels, in order; an async generator that the engine closes early when nobody wants more."""
@@ -224,7 +234,7 @@ class Source(Stage):
         return Scope()
 
     @overload
-    def __or__(self, other: Sink) -> Pipeline: ...
+    def __or__(self, other: Sink | Branch) -> Pipeline: ...
     @overload
     def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Stream: ...
     def __or__(self, other: Any) -> Stream | Pipeline:
@@ -274,8 +284,13 @@ class Transform(Stage):
         """Where its work runs: "loop", "thread" or "process"."""
         return "thread"
 
-    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Chain:
-        return Chain((self,)) | other
+    @overload
+    def __or__(self, other: Sink | Branch) -> Branch: ...
+    @overload
+    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Chain: ...
+    def __or__(self, other: Any) -> Chain | Branch:
+        made: Chain | Branch = Chain((self,)) | other
+        return made
 
 
 @dataclass(frozen=True, repr=False)
@@ -330,6 +345,74 @@ class Sink(Stage):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """A parcel divided among the branches of a FanOut: each record stands in one of `parts`, or in none."""
+
+    parts: tuple[Any, ...]
+    rejects: tuple[Any, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """The parts are views of one batch: its bytes are alive once."""
+        return max((p.nbytes for p in self.parts), default=0)
+
+    @property
+    def segments(self) -> tuple[Any, ...]:
+        """The files that the records come from, the same in every part."""
+        return getattr(self.parts[0], "segments", ()) if self.parts else ()
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+
+@dataclass(frozen=True, repr=False)
+class FanOut(Sink):
+    """A sink of sinks: ends the trunk of a pipeline and gives what comes to its branches.
+
+    With `divides`, `shares` says which record goes where, off the loop; else every branch gets everything.
+    """
+
+    divides: ClassVar[bool] = False
+
+    @property
+    def named_branches(self) -> tuple[tuple[str, Branch], ...]:
+        """The branches in order, each with what reports and plans call it."""
+        raise NotImplementedError
+
+    def shares(self, batch: Any, scope: Scope) -> Shares:
+        """The batch divided among the branches."""
+        raise NotImplementedError
+
+    def narrow(self, scope: Scope) -> Scope:
+        """What the branches know of their records; raises where the stage cannot work on such."""
+        return scope
+
+    def mentions(self) -> frozenset[str]:
+        """The columns whose types the stage needs to know."""
+        return frozenset()
+
+    @property
+    def wants_types(self) -> bool:
+        """True when an expression of this stage names columns."""
+        return False
+
+
+@dataclass(frozen=True, repr=False)
+class FanIn(Source):
+    """A source of sources: its inputs are streams, and it gives what they give, in order or as it comes."""
+
+    @property
+    def inputs(self) -> tuple[Stream, ...]:
+        """The streams."""
+        raise NotImplementedError
+
+    @property
+    def in_order(self) -> bool:
+        """Whether an input begins only when the one before it has ended."""
+        return True
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a sink did.
@@ -349,7 +432,7 @@ def lift(other: object) -> tuple[Stage, ...]:
     """A stage, a chain or a plain callable as stages; UsageError for anything else."""
     if isinstance(other, Stage):
         return (other,)
-    if isinstance(other, Chain):
+    if isinstance(other, (Chain, Branch)):
         return other.stages
     if callable(other):
         from aiopipe.stages.map import Map
@@ -364,10 +447,25 @@ class Chain:
 
     stages: tuple[Stage, ...]
 
-    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Chain:
+    @overload
+    def __or__(self, other: Sink | Branch) -> Branch: ...
+    @overload
+    def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Chain: ...
+    def __or__(self, other: Any) -> Chain | Branch:
         more = lift(other)
         _refuse(self.stages, more)
-        return Chain(self.stages + more)
+        stages = self.stages + more
+        return Branch(stages) if isinstance(stages[-1], Sink) else Chain(stages)
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.stages))
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Transforms and a sink, without a source: what `Tee` and `Route` give records to, or a pipeline's end."""
+
+    stages: tuple[Stage, ...]
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.stages))
@@ -380,7 +478,7 @@ class Stream:
     stages: tuple[Stage, ...]
 
     @overload
-    def __or__(self, other: Sink) -> Pipeline: ...
+    def __or__(self, other: Sink | Branch) -> Pipeline: ...
     @overload
     def __or__(self, other: Transform | Chain | Callable[..., Any]) -> Stream: ...
     def __or__(self, other: Any) -> Stream | Pipeline:
@@ -494,12 +592,46 @@ def _refuse(before: tuple[Stage, ...], more: tuple[Stage, ...]) -> None:
 
 def join(stages: Sequence[Stage]) -> Pipeline:
     """The pipeline of these stages, as the shell and a pipeline file have them; UsageError where they do not join."""
-    if not stages or not isinstance(stages[0], Source):
-        first = f", and {type(stages[0]).word} is none" if stages else ""
-        raise UsageError(f"a pipeline begins with a source{first}", hint="put read or find first")
+    stream_of(stages[:1], "a pipeline")
     _refuse(tuple(stages[:1]), tuple(stages[1:]))
     if not isinstance(stages[-1], Sink):
         raise UsageError(
             f"a pipeline ends with a sink, and {type(stages[-1]).word} is none", hint="put `write -` at the end"
         )
     return Pipeline(tuple(stages))
+
+
+def stream_of(stages: Sequence[Stage], what: str = "an input") -> Stream:
+    """A source with transforms behind it; UsageError where they do not join. what: to begin messages with."""
+    if not stages or not isinstance(stages[0], Source):
+        first = f", and {type(stages[0]).word} is none" if stages else ""
+        raise UsageError(f"{what} begins with a source{first}", hint="put read or find first")
+    _refuse(tuple(stages[:1]), tuple(stages[1:]))
+    if isinstance(stages[-1], Sink):
+        raise UsageError(f"{what} ends with {type(stages[-1]).word}, a sink", hint="put the sink behind the merge")
+    return Stream(tuple(stages))
+
+
+def branch_of(stages: Sequence[Stage]) -> Branch:
+    """Transforms and a sink; UsageError where they do not join."""
+    if not stages or not isinstance(stages[-1], Sink):
+        last = f", and {type(stages[-1]).word} is none" if stages else ""
+        raise UsageError(f"a branch ends with a sink{last}", hint="put `then write FILE` at its end")
+    if isinstance(stages[0], Source):
+        raise UsageError(
+            f"a branch begins with {type(stages[0]).word}, a source", hint="it gets its records from the stage before"
+        )
+    _refuse(tuple(stages[:1]), tuple(stages[1:]))
+    return Branch(tuple(stages))
+
+
+def every_stage(stages: Iterable[Stage]) -> Iterator[Stage]:
+    """The stages with those inside them, each before what it holds: the order that numbers them."""
+    for stage in stages:
+        yield stage
+        if isinstance(stage, FanIn):
+            for stream in stage.inputs:
+                yield from every_stage(stream.stages)
+        elif isinstance(stage, FanOut):
+            for _, branch in stage.named_branches:
+                yield from every_stage(branch.stages)

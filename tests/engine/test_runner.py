@@ -227,7 +227,7 @@ def test_a_run_cancelled_at_any_moment_leaves_nothing(seed, tmp_path):
 
 def test_cancelling_twice_still_ends_everything(tmp_path):
     """An impatient caller cancels again while the first cancellation is being worked off."""
-    path = write(tmp_path / "in.csv", "id\n" + "1\n" * 200_000)
+    path = write(tmp_path / "in.csv", "id\n" + "1\n" * 2_000_000)
 
     async def main():
         running = asyncio.create_task((Read(path, block=4096) | Write(f"{tmp_path}/out.csv")).run())

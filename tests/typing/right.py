@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from aiopipe import (
+    Branch,
     Chain,
     Collect,
     Dedupe,
@@ -14,14 +15,17 @@ from aiopipe import (
     From,
     Head,
     Map,
+    Merge,
     Pipeline,
     Read,
     Rename,
     Report,
+    Route,
     Row,
     Select,
     Skip,
     Stream,
+    Tee,
     Write,
     stage,
 )
@@ -58,6 +62,12 @@ lifted: Pipeline = Read("a.csv") | plain | waiting | many | Map(plain, placement
 own: Pipeline = Read("a.csv") | shout(column="city", times=2) | count_up(by=3) | Write("-")
 items: Pipeline = From(range(10), size=5) | Map(str) | Collect()
 files: Pipeline = Find("in/") | Head() | Write("files.jsonl")
+branch: Branch = Filter("amount > 100") | Head(3) | Write("big/")
+ended: Pipeline = Read("a.csv") | branch
+tee: Pipeline = Read("a.csv") | Tee(branch, Write("b/"), shared | Collect())
+routes: Pipeline = stream | Route({"amount > 100": branch, "amount < 0": Collect()}, otherwise=Write("small/"))
+inside: Pipeline = stream | Route({"amount > 100": Tee(branch, Collect()), "TRUE": Head() | Write("b/")})
+merged: Pipeline = Merge(Read("a/"), Read("b/") | Rename(x="y"), ordered=False) | Head() | Tee(Write("c/"))
 report: Report = pipeline.run_sync(rejects="bad.csv", max_rejects=3, workers=2, memory="64MB")
 text: str = pipeline.explain()
 

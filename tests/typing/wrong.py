@@ -4,7 +4,7 @@ Checked by mypy --strict with warn_unused_ignores (make types), never run: an `i
 more, or that names another error, fails. tests/test_typing.py holds the messages.
 """
 
-from aiopipe import Derive, Filter, Head, Read, Row, Select, Write, stage
+from aiopipe import Derive, Filter, Head, Merge, Read, Route, Row, Select, Tee, Write, stage
 
 
 @stage
@@ -33,8 +33,14 @@ Read("a.csv") | Read("b.csv")  # type: ignore[operator]
 Read("a.csv") | Head() | Read("b.csv")  # type: ignore[operator]
 Head() | Read("b.csv")  # type: ignore[operator]
 
-# A sink at the end of what has no source; something that is no stage.
-Head() | Write("b.csv")  # type: ignore[operator]
+# A branch has no source, and so cannot be run; a branch without a sink, an input with one; something that is no stage.
+(Head() | Write("b.csv")).run()  # type: ignore[attr-defined]
+Tee(Head())  # type: ignore[arg-type]
+Route({"x > 1": Head()})  # type: ignore[dict-item]
+Route({"x > 1": Write("a/")}, otherwize=Write("b/"))  # type: ignore[call-arg]
+Merge(Read("a.csv") | Write("b.csv"))  # type: ignore[arg-type]
+Merge(Head())  # type: ignore[arg-type]
+Read("a.csv") | Tee(Write("a/")) | Head()  # type: ignore[operator]
 Write("b.csv") | Head()  # type: ignore[operator]
 Read("a.csv") | "head"  # type: ignore[operator]
 

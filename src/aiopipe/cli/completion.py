@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import CompletionItem
 
+from aiopipe.cli.chains import segment_in_hand
 from aiopipe.stages import find_stage, words
 
 __all__ = ["complete_chain", "complete_stages", "complete_words"]
@@ -31,8 +32,7 @@ def complete_chain(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def complete_stages(typed: Sequence[str], incomplete: str) -> list[CompletionItem]:
     """A stage's word, an option of the stage in hand or its value, `then`, or a file."""
-    start = max((i + 1 for i, t in enumerate(typed) if t == "then"), default=0)
-    segment = typed[start:]
+    segment = segment_in_hand(typed)
     if not segment:
         return [CompletionItem(w) for w in words() if w.startswith(incomplete)]
     if segment[0] in words():

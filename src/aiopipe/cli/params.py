@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from aiopipe.errors import UsageError
-from aiopipe.options import Option, options_of, parse_size, parse_time
+from aiopipe.options import NESTED, Option, options_of, parse_size, parse_time
 
 __all__ = ["default_of", "given", "params_of"]
 
@@ -48,7 +48,8 @@ def default_of(option: Option) -> str:
 
 def params_of(declaring: type) -> list[click.Parameter]:
     """One click parameter for each declared option; none has a default, so that `given` knows what was typed."""
-    return [_argument(o) if o.argument else _option(o) for o in options_of(declaring)]
+    typed = [o for o in options_of(declaring) if o.kind not in NESTED]  # stages in brackets: see cli.segments
+    return [_argument(o) if o.argument else _option(o) for o in typed]
 
 
 def given(declaring: type, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aiopipe.stage import every_stage
+
 if TYPE_CHECKING:
     from aiopipe.job.report import Report
     from aiopipe.stage import Pipeline
@@ -36,7 +38,7 @@ def progress_shown(pipeline: Pipeline, wanted: bool | None) -> Iterator[Show | N
     wanted: True, False, or None for "where standard error is a terminal and the data does not go to the same".
     """
     terminal = _is_terminal(sys.stderr)
-    to_stdout = getattr(pipeline.stages[-1], "to", None) == "-"
+    to_stdout = any(getattr(stage, "to", None) == "-" for stage in every_stage(pipeline.stages))
     if wanted is False or (wanted is None and (not terminal or (to_stdout and _is_terminal(sys.stdout)))):
         yield None
         return

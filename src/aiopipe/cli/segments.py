@@ -6,53 +6,23 @@ import inspect
 import os
 import re
 import textwrap
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
+from aiopipe.cli.chains import Segment, every_segment, segments
 from aiopipe.cli.params import given, params_of
 from aiopipe.cli.text import blocks, wrapped_shell
 from aiopipe.errors import UnknownNameError, UsageError, nearest
 from aiopipe.job.options import JobOptions
-from aiopipe.options import Option, options_of
-from aiopipe.stage import Pipeline, Sink, Source, Stage, join
+from aiopipe.options import NESTED, Option, options_of
+from aiopipe.stage import Branch, Pipeline, Sink, Source, Stage, branch_of, join, stream_of
 from aiopipe.stages import find_stage, make_stage, words
 
-__all__ = ["Segment", "command_of", "pipeline_of", "segments"]
+__all__ = ["command_of", "pipeline_of"]
 
 _HELP = ("-h", "--help")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The words between two `then`. name: the stage's word, with its place in the chain where it stands twice."""
-
-    word: str
-    args: tuple[str, ...]
-    name: str
-
-
-def segments(tokens: Sequence[str]) -> list[Segment]:
-    """Split at `then`; a column or file of that name is written `\\then`. UsageError for an empty segment."""
-    parts: list[list[str]] = [[]]
-    for token in tokens:
-        if token == "then":
-            parts.append([])
-        else:
-            parts[-1].append("then" if token == "\\then" else token)
-    if parts == [[]]:
-        raise UsageError("no stages", hint="such as: aiopipe pipe read 'in/*.csv' then head 5 then write -")
-    for i, part in enumerate(parts):
-        if not part:
-            where = "at the end" if i == len(parts) - 1 else "at the beginning" if i == 0 else "twice in a row"
-            raise UsageError(f"`then` stands {where}", hint="it joins two stages: read FILE then write -")
-    seen = Counter(part[0] for part in parts)
-    return [
-        Segment(part[0], tuple(part[1:]), part[0] if seen[part[0]] == 1 else f"{part[0]}#{i}")
-        for i, part in enumerate(parts, 1)
-    ]
 
 
 def pipeline_of(tokens: Sequence[str]) -> Pipeline:
@@ -61,12 +31,16 @@ def pipeline_of(tokens: Sequence[str]) -> Pipeline:
     UnknownNameError and UsageError name the segment.
     """
     chain = segments(tokens)
-    classes = [_class_of(s) for s in chain]
-    for segment, stage in zip(chain, classes, strict=True):
+    for segment in every_segment(chain):
+        stage = _class_of(segment)
         if any(a in _HELP for a in segment.args):  # help is given even when other segments are wrong
             _parse(segment, stage)
-    _check_ends(chain, classes)
-    return join([_parse(s, c) for s, c in zip(chain, classes, strict=True)])
+    _check_ends(chain)
+    return join(_stages(chain))
+
+
+def _stages(chain: Sequence[Segment]) -> list[Stage]:
+    return [_parse(s, _class_of(s)) for s in chain]
 
 
 def _class_of(segment: Segment) -> type[Stage]:
@@ -80,8 +54,9 @@ def _class_of(segment: Segment) -> type[Stage]:
         raise
 
 
-def _check_ends(chain: Sequence[Segment], classes: Sequence[type[Stage]]) -> None:
+def _check_ends(chain: Sequence[Segment]) -> None:
     """Say how to mend a chain without a source or a sink, before its options are looked at."""
+    classes = [_class_of(s) for s in chain]
     for segment, stage in zip(chain, classes, strict=True):
         lost = _swallowed(segment, issubclass(stage, Source), issubclass(classes[-1], Sink))
         if lost is not None:
@@ -111,15 +86,55 @@ def _swallowed(segment: Segment, source: bool, complete: bool) -> str | None:
 def _parse(segment: Segment, stage: type[Stage]) -> Stage:
     """The stage that a segment's words describe."""
     command = command_of(stage)
+    nested, args = _nested(segment, stage)
     try:
-        with command.make_context(segment.word, list(segment.args)) as context:
-            return make_stage(stage, given(stage, context.params))
+        with command.make_context(segment.word, list(args)) as context:
+            return make_stage(stage, {**given(stage, context.params), **nested()})
     except click.UsageError as error:
         raise _explained(error, segment, stage) from None
     except UsageError as error:
         if error.stage in (None, segment.word):
             error.stage = segment.name
         raise
+
+
+def _nested(segment: Segment, stage: type[Stage]) -> tuple[Callable[[], dict[str, Any]], Sequence[str]]:
+    """What makes the options that stand in brackets, and the words that are left for the others."""
+    kinds = {o.kind: o.key for o in options_of(stage) if o.kind in NESTED}
+    if segment.groups and not kinds:
+        raise UsageError(
+            f"{segment.word} takes nothing in brackets",
+            stage=segment.name,
+            hint="a column or file called [ is written \\[; branches are for tee, route and merge",
+        )
+    if "routes" in kinds:
+        labels = [segment.args[at - 1] if at else "" for at, _ in segment.groups]
+        if "" in labels or len({at for at, _ in segment.groups}) < len(labels):
+            raise UsageError(
+                "a branch without a condition",
+                stage=segment.name,
+                hint="such as route 'amount > 100' [ write big/ ] otherwise [ write small/ ]",
+            )
+        taken = {at - 1 for at, _ in segment.groups}
+        left = [a for i, a in enumerate(segment.args) if i not in taken]
+        return lambda: _routes(labels, [branch_of(_stages(group)) for _, group in segment.groups]), left
+    if "sources" in kinds:
+        return lambda: _some(kinds["sources"], [stream_of(_stages(g)) for _, g in segment.groups]), segment.args
+    if "branches" in kinds:
+        return lambda: _some(kinds["branches"], [branch_of(_stages(g)) for _, g in segment.groups]), segment.args
+    return dict, segment.args
+
+
+def _some(key: str, values: list[Any]) -> dict[str, Any]:
+    return {key: tuple(values)} if values else {}
+
+
+def _routes(labels: Sequence[str], branches: Sequence[Branch]) -> dict[str, Any]:
+    pairs = list(zip(labels, branches, strict=True))
+    last = {"otherwise": pairs.pop()[1]} if labels and labels[-1] == "otherwise" else {}
+    if any(where == "otherwise" for where, _ in pairs):
+        raise UsageError("otherwise stands before a condition", hint="put it last")
+    return {**_some("routes", pairs), **last}
 
 
 def _explained(error: click.UsageError, segment: Segment, stage: type[Stage]) -> UsageError:
@@ -167,7 +182,8 @@ class StageCommand(click.Command):
         """The place of the stage in a chain."""
         source, sink = issubclass(self.stage, Source), issubclass(self.stage, Sink)
         before = "aiopipe pipe " if source else "aiopipe pipe ... then "
-        pieces = " ".join(self.collect_usage_pieces(ctx)) + ("" if sink else " then ...")
+        brackets = [b for o in options_of(self.stage) for b in _brackets(o)]
+        pieces = " ".join([*self.collect_usage_pieces(ctx), *brackets]) + ("" if sink else " then ...")
         formatter.write_usage(before + self.stage.word, pieces)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -176,6 +192,7 @@ class StageCommand(click.Command):
         with formatter.indentation():
             formatter.write("\n\n".join(textwrap.indent(b, "  ") for b in blocks(self.help or "")) + "\n")
         arguments = [(p.make_metavar(ctx), o.help) for p, o in self._arguments()]
+        arguments += [(" ".join(b), o.help) for o in options_of(self.stage) if (b := _brackets(o))]
         if arguments:
             with formatter.section("Arguments"):
                 formatter.write_dl(arguments)
@@ -189,6 +206,14 @@ class StageCommand(click.Command):
         if self.stage.example:
             with formatter.section("Example"):
                 formatter.write(textwrap.indent(wrapped_shell(self.stage.example), "  ") + "\n")
+
+
+def _brackets(option: Option) -> list[str]:
+    """How an option that is made of stages is written."""
+    if option.kind not in NESTED:
+        return []
+    before = [] if option.positional else [option.key]
+    return [*before, option.metavar + (" ..." if option.positional == "many" else "")]
 
 
 def command_of(stage: type[Stage]) -> StageCommand:

@@ -2,9 +2,12 @@
 
 How a run can end, and anything else is a bug:
 
-- Done: the source ends, each node empties its input, closes its output and ends; the sink commits.
+- Done: the source ends, each node empties its input, closes its output and ends; the sink commits. Of several
+  sinks none learns that its input has ended before all have taken theirs: what a sink keeps back until the end
+  (one file for all records) becomes visible only if no branch has failed.
 - Satisfied: a node returns early (`head`). It cancels its input channel; the producer's next put raises
-  Closed, which closes its own generator, files included, and cancels its input in turn.
+  Closed, which closes its own generator, files included, and cancels its input in turn. A split goes on as long
+  as one of its branches wants more.
 - Failed: a node raises. Its error travels behind the parcels that came before it, so that of several faults in
   the input it is always the first that ends the run, whoever was quicker; at the sink it leaves the TaskGroup,
   which cancels the others, and the exception group that leaves `run` holds every cause. A satisfied node never
@@ -12,6 +15,10 @@ How a run can end, and anything else is a bug:
   are joined before `run` returns.
 - Asked to stop: sources end at the next block; everything else as in Done.
 - Cancelled from outside: as in Failed, with CancelledError.
+
+A split hands every parcel to its branches one after the other, so the slowest of them holds up the trunk once its
+channel is full. A merge takes its inputs one after the other (an input begins when the one before it has ended), or
+as they come.
 
 Order: a hop has several parcels in work at once and hands them on in the order they came in, unless a stage
 said ordered=False.
@@ -26,70 +33,132 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from aiopipe.engine.channel import Channel, Closed, Statistics
+from aiopipe.engine.forks import Curtain, Envelope, Gate, merge, split, upstream
 from aiopipe.engine.workers import Workers
-from aiopipe.errors import AiopipeError
+from aiopipe.errors import AiopipeError, RecordError
 from aiopipe.fuse import Node, Tally, relabelled
 from aiopipe.loopwatch import IN_HAND
-from aiopipe.stage import Outcome
+from aiopipe.model import FileRef
+from aiopipe.stage import Items, Outcome
 
-__all__ = ["Envelope", "Trace", "depth", "run_nodes"]
+__all__ = ["Account", "Envelope", "Trace", "byte_bound", "depth", "run_nodes"]
 
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A parcel on its way, with what was done to it since somebody last took account: a flow, or the sink."""
-
-    parcel: Any
-    tallies: tuple[Tally, ...] = ()
+_EACH = 40  # bits for the files of one source, where there are several: see renumbered
 
 
 @dataclass(slots=True)
 class Trace:
     """What a run leaves behind for the report: statistics of every channel, and each node's busy seconds.
 
-    satisfied: a node had enough before its input ended.
+    satisfied: a node had enough before its input ended. nbytes: what the sources gave. outcomes: of the sinks, and
+    shares: how many records a split gave to each branch, both by the name of the step.
     """
 
     channels: dict[str, Statistics] = field(default_factory=dict)
     busy: dict[str, float] = field(default_factory=dict)
     satisfied: bool = False
+    nbytes: int = 0
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    shares: dict[str, list[int]] = field(default_factory=dict)
 
 
-Account = Callable[[Envelope, bool], Awaitable[Any]]
+class Account(Protocol):
+    """Called for every envelope that a flow, a split or a sink takes, in order."""
+
+    async def __call__(self, envelope: Envelope, sink: str) -> Any:
+        """The parcel to work on, or raises to end the run. sink: the sink's name, "" for others."""
+        ...
+
+    def ended(self, sink: str) -> None:
+        """The sink will take no more."""
+        ...
 
 
-async def run_nodes(nodes: Sequence[Node], workers: Workers, account: Account) -> tuple[Outcome, Trace]:
-    """Run the nodes to the end; the sink's outcome.
-
-    account: called for every envelope that a flow or the sink takes, in order, with True for the sink; gives the
-    parcel to work on, or raises to end the run. Exceptions arrive in one ExceptionGroup.
-    """
-    trace = Trace()
-    channels = [
-        Channel[Envelope](f"{a.name} -> {b.name}", depth(a, workers), max(workers.memory // 8, 1))
-        for a, b in zip(nodes[:-1], nodes[1:], strict=True)
-    ]
-    outcome: list[Outcome] = []
+async def run_nodes(nodes: Sequence[Node], workers: Workers, account: Account) -> Trace:
+    """Run the nodes to the end. Exceptions arrive in one ExceptionGroup, each of them once."""
+    edges = _Edges(nodes, workers, account)
 
     async def together() -> None:
         async with asyncio.TaskGroup() as group:
             for i, node in enumerate(nodes):
-                reader = channels[i - 1] if i else None
-                writer = channels[i] if i < len(channels) else None
-                task = _task(node, reader, writer, workers, account, trace, outcome)
-                group.create_task(task, name=node.name)
+                group.create_task(_task(i, node, edges), name=node.name)
 
-    await _apart_from_the_caller(together())
-    for channel in channels:
-        trace.channels[channel.name] = channel.statistics
-        trace.satisfied = trace.satisfied or channel.unwanted
-    return outcome[0], trace
+    try:
+        await _apart_from_the_caller(together())
+    except ExceptionGroup as error:
+        raise _once(error) from None
+    for channel in edges.channels.values():
+        edges.trace.channels[channel.name] = channel.statistics
+        edges.trace.satisfied = edges.trace.satisfied or channel.unwanted
+    edges.trace.nbytes = sum(c.statistics.nbytes for (a, _), c in edges.channels.items() if not nodes[a].after)
+    return edges.trace
+
+
+def _once(group: ExceptionGroup[Exception]) -> ExceptionGroup[Exception]:
+    """The group without repetitions: what failed before a split reaches several sinks."""
+    only = {id(error): error for error in group.exceptions}
+    return group if len(only) == len(group.exceptions) else group.derive(list(only.values()))
+
+
+class _Edges:
+    """What the nodes of a run share: channels, the gates before the inputs of a merge, the sinks' curtain."""
+
+    def __init__(self, nodes: Sequence[Node], workers: Workers, account: Account) -> None:
+        self.workers = workers
+        self.account = account
+        self.trace = Trace()
+        self.width = width_of(nodes)
+        self.channels = {
+            (a, b): Channel[Envelope](
+                f"{nodes[a].name} -> {node.name}", depth(nodes[a], workers), byte_bound(nodes, workers)
+            )
+            for b, node in enumerate(nodes)
+            for a in node.after
+        }
+        sinks = sum(node.shape == "sink" for node in nodes)
+        self.curtain = Curtain(sinks) if sinks > 1 else None
+        sources = [i for i, node in enumerate(nodes) if node.shape == "source"]
+        self.bases = {i: (k << _EACH) for k, i in enumerate(sources)}
+        self.gates: dict[tuple[int, int], Gate] = {}  # by the edge into a merge
+        self._before: dict[int, list[Gate]] = {i: [] for i in sources}
+        for b, node in enumerate(nodes):
+            if node.shape == "merge" and node.steps[0].stage.in_order:  # type: ignore[attr-defined]
+                for a in node.after[1:]:
+                    gate = self.gates[a, b] = asyncio.get_running_loop().create_future()
+                    for i in upstream(nodes, a) & set(sources):
+                        self._before[i].append(gate)
+
+    def readers(self, i: int) -> list[Channel[Envelope]]:
+        """The channels into a node, in order."""
+        return [c for (_, b), c in self.channels.items() if b == i]
+
+    def writers(self, i: int) -> list[Channel[Envelope]]:
+        """The channels out of a node, in order."""
+        return [c for (a, _), c in self.channels.items() if a == i]
+
+    async def wanted(self, i: int) -> bool:
+        """Wait until the source's turn has come; False when it never will."""
+        for gate in self._before[i]:
+            if not await asyncio.shield(gate):
+                return False
+        return True
+
+
+def width_of(nodes: Sequence[Node]) -> int:
+    """How many lines of nodes stand beside each other where there are most."""
+    shapes = [node.shape for node in nodes]
+    return max(1, shapes.count("sink"), shapes.count("source"))
+
+
+def byte_bound(nodes: Sequence[Node], workers: Workers) -> int:
+    """Bytes that a channel may hold: branches share what a line of nodes has for itself."""
+    return max(workers.memory // 8 // width_of(nodes), 1)
 
 
 def depth(producer: Node, workers: Workers) -> int:
@@ -118,58 +187,65 @@ async def _apart_from_the_caller(work: Coroutine[Any, Any, None]) -> None:
     task.result()
 
 
-async def _task(
-    node: Node,
-    reader: Channel[Envelope] | None,
-    writer: Channel[Envelope] | None,
-    workers: Workers,
-    account: Account,
-    trace: Trace,
-    outcome: list[Outcome],
-) -> None:
+async def _task(i: int, node: Node, edges: _Edges) -> None:
     begun = time.perf_counter()
-    IN_HAND.set((workers.leash, node.label))
+    IN_HAND.set((edges.workers.leash, node.label))
+    readers, writers = edges.readers(i), edges.writers(i)
     try:
-        if node.shape == "source":
-            assert writer is not None
-            await _emit(node.steps[0].stage.open(workers), writer, node, None)  # type: ignore[attr-defined]
-            workers.found.ended = workers.found.ended or writer.cancelled
-        elif node.shape == "hop":
-            assert reader is not None and writer is not None
-            await _hop(node, reader, writer, workers)
-        elif node.shape == "flow":
-            assert reader is not None and writer is not None
-            step = node.steps[0]
-            taken = _Taken(reader, account, sink=False)
-            async with aclosing(taken.parcels()) as parcels:
-                flow = step.stage.flow(parcels, step.scope, workers)  # type: ignore[attr-defined]
-                await _emit(flow, writer, node, taken)
-        else:
-            assert reader is not None
-            taken = _Taken(reader, account, sink=True)
-            async with aclosing(taken.parcels()) as parcels:
-                done = await node.steps[0].stage.consume(parcels, workers)  # type: ignore[attr-defined]
-            taken.check()
-            outcome.append(done)
+        await _work(i, node, readers, writers, edges)
     finally:
-        if reader is not None:
+        for reader in readers:
             reader.cancel()
-        if writer is not None:
+        for writer in writers:
             writer.close()
-        waited = (reader.statistics.waited_to_get if reader else 0.0) + (
-            writer.statistics.waited_to_put if writer else 0.0
-        )
-        trace.busy[f"{node.shape} {node.name}"] = max(0.0, time.perf_counter() - begun - waited)
+        waited = sum(r.statistics.waited_to_get for r in readers) + sum(w.statistics.waited_to_put for w in writers)
+        edges.trace.busy[f"{node.shape} {node.name}"] = max(0.0, time.perf_counter() - begun - waited)
+
+
+async def _work(
+    i: int, node: Node, readers: list[Channel[Envelope]], writers: list[Channel[Envelope]], edges: _Edges
+) -> None:
+    step, workers = node.steps[0], edges.workers
+    stage: Any = step.stage
+    if node.shape == "source":
+        if await edges.wanted(i):
+            await _emit(stage.open(workers), writers[0], node, None, edges.bases[i])
+            if workers.stopping and not stage.tells_cut and not writers[0].cancelled:
+                workers.found.cut = True  # perhaps: who knows what a user's source did
+    elif node.shape == "merge":
+        gates = [edges.gates.get((a, i)) for a in node.after]
+        await merge(node, readers, writers[0], gates)
+    elif node.shape == "hop":
+        await _hop(node, readers[0], writers[0], workers, max(workers.memory // 4 // edges.width, 1))
+    elif node.shape == "flow":
+        taken = _Taken(readers[0], edges.account)
+        async with aclosing(taken.parcels()) as parcels:
+            await _emit(stage.flow(parcels, step.scope, workers), writers[0], node, taken)
+    elif node.shape == "split":
+        edges.trace.shares[step.name] = await split(node, readers[0], writers, edges.account)
+    else:
+        taken = _Taken(readers[0], edges.account, step.name, edges.curtain)
+        async with aclosing(taken.parcels()) as parcels:
+            done = await stage.consume(parcels, workers)
+        taken.check()
+        taken.done()
+        edges.trace.outcomes[step.name] = done
 
 
 class _Taken:
-    """The consumer's end of a channel as an async generator, with a count of the records taken."""
+    """The consumer's end of a channel as an async generator, with a count of the records taken.
 
-    def __init__(self, channel: Channel[Envelope], account: Account, *, sink: bool) -> None:
+    sink: its name; "" for a flow. curtain: holds the end of the input back until every sink has reached its own.
+    """
+
+    def __init__(
+        self, channel: Channel[Envelope], account: Account, sink: str = "", curtain: Curtain | None = None
+    ) -> None:
         self.channel = channel
         self.account = account
         self.sink = sink
         self.records = 0
+        self._curtain = curtain
         self._error: Exception | None = None
 
     async def parcels(self) -> AsyncGenerator[Any, None]:
@@ -177,12 +253,22 @@ class _Taken:
             try:
                 parcel = await self.account(await self.channel.get(), self.sink)
             except Closed:
-                return
+                break
             except Exception as error:
                 self._error = error
                 raise
             self.records += len(parcel)
             yield parcel
+        self.done()
+        if self._curtain is not None:
+            await self._curtain.wait_raised()
+
+    def done(self) -> None:
+        """Nothing more will be taken."""
+        if self.sink:
+            self.account.ended(self.sink)
+        if self._curtain is not None:
+            self._curtain.reached(self.sink)
 
     def check(self) -> None:
         """Raise what ended the input, should the stage have swallowed it."""
@@ -190,7 +276,9 @@ class _Taken:
             raise self._error
 
 
-async def _emit(parcels: AsyncIterator[Any], writer: Channel[Envelope], node: Node, taken: _Taken | None) -> None:
+async def _emit(
+    parcels: AsyncIterator[Any], writer: Channel[Envelope], node: Node, taken: _Taken | None, base: int = 0
+) -> None:
     """Put what a source or a flow yields, until it ends, fails or nobody wants more."""
     step, counted = node.steps[0], 0
     async with aclosing(parcels) as entered:  # type: ignore[type-var]
@@ -203,6 +291,10 @@ async def _emit(parcels: AsyncIterator[Any], writer: Channel[Envelope], node: No
                     rejected = len(getattr(parcel, "rejects", ()))
                     tallies = (Tally(step.name, taken.records - counted, len(parcel), rejected, 0.0),)
                     counted = taken.records
+                elif step.kind != "records":
+                    tallies = (Tally(step.name, len(parcel), len(parcel), 0, 0.0),)
+                if base:
+                    parcel = renumbered(parcel, base)
                 await writer.put(Envelope(parcel, tallies), parcel.nbytes)
             except Closed:
                 return
@@ -211,6 +303,8 @@ async def _emit(parcels: AsyncIterator[Any], writer: Channel[Envelope], node: No
             except Exception as error:
                 if isinstance(error, AiopipeError):
                     error.stage = error.stage or step.label
+                if base and isinstance(error, RecordError) and error.chunk is not None:
+                    error.chunk = (error.chunk[0] + base, *error.chunk[1:])
                 writer.close(error)
                 return
     try:
@@ -220,9 +314,23 @@ async def _emit(parcels: AsyncIterator[Any], writer: Channel[Envelope], node: No
         writer.close(error)
 
 
-async def _hop(node: Node, reader: Channel[Envelope], writer: Channel[Envelope], workers: Workers) -> None:
-    """Keep several parcels in work, hand them on in order (or as they finish)."""
-    hop = _Hop(node, reader, workers)
+def renumbered(parcel: Any, base: int) -> Any:
+    """A parcel of a later source: its files' numbers follow those of the sources before it."""
+    if isinstance(parcel, Items):
+        return replace(parcel, values=[_moved(v, base) if isinstance(v, FileRef) else v for v in parcel.values])
+    segments = getattr(parcel, "segments", ())
+    if not segments:
+        return parcel
+    return replace(parcel, segments=tuple(replace(s, file=_moved(s.file, base)) for s in segments))
+
+
+def _moved(file: FileRef, base: int) -> FileRef:
+    return replace(file, index=file.index + base)
+
+
+async def _hop(node: Node, reader: Channel[Envelope], writer: Channel[Envelope], workers: Workers, budget: int) -> None:
+    """Keep several parcels in work, hand them on in order (or as they finish). budget: their bytes, about."""
+    hop = _Hop(node, reader, workers, budget)
     try:
         while await hop.step():
             for envelope in hop.finished():
@@ -249,13 +357,13 @@ class _Call:
 class _Hop:
     """The parcels that one hop has in work, oldest first."""
 
-    def __init__(self, node: Node, reader: Channel[Envelope], workers: Workers) -> None:
+    def __init__(self, node: Node, reader: Channel[Envelope], workers: Workers, budget: int) -> None:
         self._node = node
         self._reader = reader
         self._workers = workers
         self._ordered = all(getattr(s.stage, "ordered", True) for s in node.steps)
         self._window = 1 if node.placement == "main thread" else workers.workers + 1
-        self._budget = max(workers.memory // 4, 1)
+        self._budget = budget
         self._flying: deque[_Call] = deque()
         self._weight = 0
         self._incoming: asyncio.Future[Envelope] | None = None

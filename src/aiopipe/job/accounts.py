@@ -13,7 +13,7 @@ from aiopipe.batch import Segment
 from aiopipe.engine.runner import Envelope
 from aiopipe.errors import RecordError, TooManyRejectsError
 from aiopipe.job.rejects import LedgerRejects, Places, RejectsFile, error_of
-from aiopipe.job.report import Report, StageReport
+from aiopipe.job.report import BranchReport, Report, StageReport
 from aiopipe.job.units import Units
 from aiopipe.model import FileRef, Reject
 from aiopipe.plan import Plan
@@ -44,26 +44,49 @@ class Accounts:
         units: Units | None = None,
     ) -> None:
         self.report = Report()
-        labels = {"decode": "parse", "encode": "encode"}
-        steps = [s for s in plan.steps if s.shape != "sink"]
-        self._stages = {s.name: StageReport(labels.get(s.shape, s.label)) for s in steps}
-        self.report.stages = list(self._stages.values())
-        self._entry = plan.steps[1].name  # what reaches it was read: records by the parser, items by any stage
+        self._stages: dict[str, StageReport] = {}
+        self._lay(plan, self.report)
+        steps = list(plan.every_step())
+        self._parsers = {s.name for s in steps if s.shape == "decode"}
+        # What these give was read: records by the parser, items by the source itself.
+        self._entries = self._parsers | {s.name for s in steps if s.shape == "source" and s.kind != "records"}
+        # A record that several branches refuse: their order is that of the plan.
+        self._ranks = {s.label: i for i, s in enumerate(steps)}
         self._rejects = rejects
         self._units = units
         self._limit = limit
         self._progress = progress
         self._told = 0.0
         self._places = Places()
-        self._waiting: list[tuple[tuple[int, int, int], int, Reject]] = []  # a heap, in the order of the input
+        # A heap, in the order of the input; see _place.
+        self._waiting: list[tuple[tuple[int, int, int], int, int, Reject]] = []
+        self._reached = {s.name: (-1, 0) for s in plan.sinks}  # file and part that each sink has got to
         self._ready: list[Reject] = []
         self._first: Reject | None = None  # of those written
         self._count = itertools.count()
         # A generator numbers the parts of its output anew: behind it they say nothing about the input's.
-        self._by_part = not any(getattr(s.stage, "is_generator", False) for s in plan.steps)
+        self._by_part = not any(getattr(s.stage, "is_generator", False) for s in steps)
 
-    async def __call__(self, envelope: Envelope, sink: bool) -> Any:
-        """Account for an envelope that a flow (or, with True, the sink) takes; the parcel without its rejects."""
+    def _lay(self, plan: Plan, into: BranchReport | Report) -> None:
+        """The report of a plan, with a line for every step, in the shape of the plan."""
+        labels = {"decode": "parse", "encode": "encode"}
+        for one in plan.inputs:
+            into.inputs.append(BranchReport(one.name))
+            self._lay(one, into.inputs[-1])
+        for step in plan.steps:
+            if step.shape != "sink" and step.name not in self._stages:
+                self._stages[step.name] = StageReport(labels.get(step.shape, step.label))
+                into.stages.append(self._stages[step.name])
+        for one in plan.branches:
+            into.branches.append(BranchReport(one.name))
+            self._lay(one, into.branches[-1])
+
+    def ended(self, sink: str) -> None:
+        """A sink takes no more: rejects need not wait for it."""
+        self._reached.pop(sink, None)
+
+    async def __call__(self, envelope: Envelope, sink: str) -> Any:
+        """Account for an envelope that a flow, a split or (by its name) a sink takes; the parcel, without rejects."""
         for tally in envelope.tallies:
             stage = self._stages[tally.name]
             stage.taken += tally.taken
@@ -71,10 +94,10 @@ class Accounts:
             stage.rejected += tally.rejected
             stage.seconds += tally.seconds
             self.report.rejected += tally.rejected
-            if tally.name == self._entry:
+            if tally.name in self._entries:
                 self.report.read += tally.taken
         parcel = envelope.parcel
-        if any(t.name == "decode" for t in envelope.tallies):
+        if any(t.name in self._parsers for t in envelope.tallies):
             self._places.note(parcel.segments)
             if self._units is not None:
                 for segment in parcel.segments:
@@ -84,7 +107,7 @@ class Accounts:
             self._take(rejects)
             parcel = replace(parcel, rejects=())
         if sink and self._rejects is not None:
-            self._passed(getattr(parcel, "segments", ()))
+            self._passed(sink, getattr(parcel, "segments", ()))
             if len(self._ready) >= _TOGETHER:
                 await self._write()
         self._tell()
@@ -95,7 +118,7 @@ class Accounts:
             # Whatever stage refused it and however stages are fused: the first in the file ends the run.
             raise error_of(self._placed(min(rejects, key=_order)))
         for reject in rejects:
-            heappush(self._waiting, (_order(reject), next(self._count), reject))
+            heappush(self._waiting, (_order(reject), self._ranks.get(reject.stage, 0), next(self._count), reject))
         if self._limit is not None and self.report.rejected + self._kept > self._limit:
             first = self._first or (self._ready[0] if self._ready else self._placed(self._waiting[0][-1]))
             raise TooManyRejectsError(
@@ -103,12 +126,13 @@ class Accounts:
                 hint=f"mend what is wrong with them, or allow more; the first: {first.position}: {first.reason}",
             )
 
-    def _passed(self, segments: Sequence[Segment]) -> None:
-        """The sink has got as far as these segments: rejects before them are all here, and leave in order."""
+    def _passed(self, sink: str, segments: Sequence[Segment]) -> None:
+        """A sink has got as far as these segments: rejects before all sinks are here, and leave in order."""
         if not segments:
             return
         last = segments[-1]
-        reached = (last.file.index, last.part) if self._by_part else (last.file.index, 0)
+        self._reached[sink] = (last.file.index, last.part) if self._by_part else (last.file.index, 0)
+        reached = min(self._reached.values())
         waiting = self._waiting
         while waiting and waiting[0][0] < reached:
             self._ready.append(self._placed(heappop(waiting)[-1]))

@@ -31,17 +31,15 @@ def keeper_of(
 ) -> Keeper | None:
     """Who keeps the ledger of such a run; None where there is none. UsageError for options that need one."""
     source, sink = plan.steps[0].stage, plan.steps[-1].stage
-    assert isinstance(source, Source) and isinstance(sink, Sink)
-    home = sink.home
-    reads_files = type(source).files is not Source.files and source.gives == "records"
-    possible = home is not None and reads_files
-    if ledger is False or not possible:
+    home = sink.home if isinstance(sink, Sink) and not (plan.inputs or plan.branches) else None
+    reads_files = type(source).files is not Source.files and source.gives == "records"  # type: ignore[attr-defined]
+    if ledger is False or home is None or not (isinstance(source, Source) and reads_files):
         option = "ledger" if ledger else "prune" if prune else ""
         if option:
             why = "ledger=False keeps none" if ledger is False else "only a directory that mirrors files has one"
             raise UsageError(f"{option} needs a ledger, and {why}", hint="write to a directory, or leave it out")
         return None
-    assert home is not None
+    assert isinstance(sink, Sink)
     return Keeper(home, source, sink, pools, force=force, prune=prune, tolerant=tolerant)
 
 

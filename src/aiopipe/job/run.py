@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from aiopipe.engine.runner import Trace, run_nodes
+from aiopipe.engine.runner import run_nodes
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, UsageError
 from aiopipe.fuse import Node, fuse
@@ -18,11 +17,12 @@ from aiopipe.job.accounts import Accounts
 from aiopipe.job.debug import Debug
 from aiopipe.job.incremental import Keeper, keeper_of
 from aiopipe.job.rejects import LedgerRejects, RejectsFile
-from aiopipe.job.report import ChannelReport, Report, StageReport
+from aiopipe.job.report import Report
 from aiopipe.job.stopping import within
+from aiopipe.job.totals import finish
 from aiopipe.options import parse_size, parse_time
 from aiopipe.plan import Plan, make_plan
-from aiopipe.stage import Found, Outcome, Source
+from aiopipe.stage import Source, Stage
 from aiopipe.storage.settle import settled
 from aiopipe.storage.write import Temporary
 
@@ -102,7 +102,7 @@ async def run(
         if units is not None:
             units.settle = accounts.settle
         try:
-            outcome, trace = await within(run_nodes(nodes, pools, accounts), pools.stop, patience)
+            trace = await within(run_nodes(nodes, pools, accounts), pools.stop, patience)
         except BaseException as error:
             accounts.locate(error)
             if keeper is not None:
@@ -111,11 +111,11 @@ async def run(
                 await _keep(accounts, error)
             raise
         made = accounts.report
-        made.interrupted = pools.stopping and not pools.found.ended
+        made.interrupted = pools.found.cut
         if keeper is not None:
             await keeper.finish(made)
         await accounts.finish()
-        _finish(made, plan, nodes, outcome, trace, pools.found)
+        finish(made, plan, nodes, trace, pools.found)
         made.seconds = time.perf_counter() - begun
         if finding is not None:
             watching.close()
@@ -159,63 +159,49 @@ async def _keep(accounts: Accounts, error: BaseException) -> None:
 
 
 async def typed(plan: Plan, pools: Workers) -> Plan:
-    """The plan with types, from a sample of the source if a stage needs them."""
-    source = plan.steps[0].stage
-    assert isinstance(source, Source)
+    """The plan with types, from a sample of every source if a stage needs them."""
     if not plan.wants_types:
         return plan
     # Parsing and binding expressions imports duckdb and takes a tenth of a second: not in the caller's loop.
     wanted = await pools.hop(plan.mentions)
-    scope = await source.survey(pools, wanted)
-    return await pools.hop(plan.typed, scope)
+    scopes = []
+    for step in plan.sources:
+        assert isinstance(step.stage, Source)
+        scopes.append(await step.stage.survey(pools, wanted))
+    return await pools.hop(plan.typed, *scopes)
 
 
 def check_ends(plan: Plan, rejects: str | None) -> None:
-    """Refuse a sink (or a rejects file) that would write into the source's own input."""
-    source, sink = plan.steps[0].stage, plan.steps[-1].stage
-    check = getattr(sink, "check", None)
-    if check is not None:
-        check(source)
-    matches = getattr(source, "matches", None)
+    """Refuse a sink (or a rejects file) that would write into a source's own input, and two that share an output."""
+    sources, sinks = [s.stage for s in plan.sources], [s.stage for s in plan.sinks]
+    _refuse_shared(sources, sinks)
+    for sink in sinks:
+        check: Any = getattr(sink, "check", None)
+        for source in sources if check is not None else ():
+            check(source)
     if rejects is None:
         return
-    if matches is not None and matches(rejects):
-        raise UsageError(f"the rejects file {rejects} is among the input", hint="put it somewhere else")
-    target = getattr(sink, "to", None)
-    if isinstance(target, str) and os.path.realpath(target) == os.path.realpath(rejects):
-        raise UsageError(f"the rejects file {rejects} is the output as well", hint="put it somewhere else")
+    for source in sources:
+        matches = getattr(source, "matches", None)
+        if matches is not None and matches(rejects):
+            raise UsageError(f"the rejects file {rejects} is among the input", hint="put it somewhere else")
+    for sink in sinks:
+        target = getattr(sink, "to", None)
+        if isinstance(target, str) and os.path.realpath(target) == os.path.realpath(rejects):
+            raise UsageError(f"the rejects file {rejects} is the output as well", hint="put it somewhere else")
 
 
-def _finish(report: Report, plan: Plan, nodes: list[Node], outcome: Outcome, trace: Trace, found: Found) -> None:
-    report.written = outcome.records
-    report.unfinished = outcome.unfinished
-    report.outputs = outcome.files
-    report.bytes_written = outcome.nbytes
-    report.items = outcome.items
-    if trace.satisfied:
-        _drop_unwanted(report)
-    missing = [s.taken - s.given - s.rejected for s in report.stages]
-    report.filtered = sum(n for n in missing if n > 0)
-    report.added = -sum(n for n in missing if n < 0)
-    report.bytes_read = next(iter(trace.channels.values())).nbytes if trace.channels else 0
-    report.files = found.files
-    report.skipped = found.skipped
-    report.channels = [
-        ChannelReport(name, s.items, s.nbytes, s.waited_to_put, s.waited_to_get, s.peak_items, s.peak_bytes)
-        for name, s in trace.channels.items()
-    ]
-    by_name = {s.name: r for s, r in zip([s for s in plan.steps if s.shape != "sink"], report.stages, strict=True)}
-    taken = outcome.records + outcome.unfinished
-    sink = StageReport(plan.steps[-1].label, taken, taken)
-    report.stages.append(sink)
-    for node in nodes:
-        if node.shape != "hop":
-            entry = sink if node.shape == "sink" else by_name[node.steps[0].name]
-            entry.seconds += trace.busy.get(f"{node.shape} {node.name}", 0.0)
-
-
-def _drop_unwanted(report: Report) -> None:
-    """Count what stages had in hand when a later one had enough: taken, and filtered, as if they had ended."""
-    for before, stage in pairwise(report.stages):
-        if stage.name != "parse":
-            stage.taken = max(stage.taken, before.given)
+def _refuse_shared(sources: Sequence[Stage], sinks: Sequence[Stage]) -> None:
+    """Two branches that write to one place, or two inputs that read what can be read only once."""
+    if sum("-" in getattr(s, "paths", ()) for s in sources) > 1:
+        raise UsageError("standard input is read twice", hint="read it once, and name files for the others")
+    targets: dict[str, str] = {}
+    for sink in sinks:
+        to = getattr(sink, "to", None)
+        if not isinstance(to, str):
+            continue
+        place = to if to == "-" else os.path.realpath(to)
+        if place in targets:
+            what = "standard output" if to == "-" else to
+            raise UsageError(f"two branches write to {what}", hint="give each branch an output of its own")
+        targets[place] = to

@@ -17,6 +17,7 @@ __all__ = ["TABLE", "find_stage", "make_stage", "register", "words"]
 TABLE: dict[str, tuple[str, str]] = {
     "read": ("aiopipe.stages.read", "Read"),
     "find": ("aiopipe.stages.find", "Find"),
+    "merge": ("aiopipe.stages.merge", "Merge"),
     "hash": ("aiopipe.stages.hash", "Hash"),
     "filter": ("aiopipe.stages.filter", "Filter"),
     "derive": ("aiopipe.stages.derive", "Derive"),
@@ -28,6 +29,8 @@ TABLE: dict[str, tuple[str, str]] = {
     "skip": ("aiopipe.stages.skip", "Skip"),
     "dedupe": ("aiopipe.stages.dedupe", "Dedupe"),
     "map": ("aiopipe.stages.map", "Map"),
+    "tee": ("aiopipe.stages.tee", "Tee"),
+    "route": ("aiopipe.stages.route", "Route"),
     "write": ("aiopipe.stages.write", "Write"),
     "collect": ("aiopipe.stages.collect", "Collect"),
 }

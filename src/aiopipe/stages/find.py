@@ -60,7 +60,6 @@ class Find(Source):
         while not context.stopping:
             some = await context.io(lambda: list(islice(files, 256)))
             if not some:
-                context.found.ended = True
                 return
             context.found.files += len(some)
             yield Items(some)

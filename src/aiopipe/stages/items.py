@@ -51,7 +51,6 @@ class From(Source):
                         some = []
                 if some:
                     yield Items(some)
-                context.found.ended = not context.stopping
             finally:  # a generator that nobody will ask again ends now, and not when it is collected
                 if isinstance(iterator, AsyncGenerator):
                     await iterator.aclose()
@@ -60,6 +59,5 @@ class From(Source):
         while not context.stopping:
             chunk = list(islice(plain, self.size))
             if not chunk:
-                context.found.ended = True
                 return
             yield Items(chunk)

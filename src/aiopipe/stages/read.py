@@ -36,6 +36,7 @@ class Read(Source):
     """
 
     word: ClassVar[str] = "read"
+    tells_cut: ClassVar[bool] = True
     example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 2 then write -"
 
     paths: Any = option(

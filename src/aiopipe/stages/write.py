@@ -184,7 +184,7 @@ async def _to_file(path: str, parcels: AsyncIterator[Any], context: Context) -> 
             if out:
                 await settled(context.io(_write_all, temporary, out))
             outcome.records += len(part)
-        if (context.stopping and not context.found.ended) or cut_off:  # not all of the input: the old file stays
+        if context.found.cut or cut_off:  # not all of the input: the old file stays
             outcome.records, outcome.unfinished = 0, outcome.records
             return outcome
         await settled(context.io(_write_all, temporary, _encoded_like(joined.rest(), joined.spare)))

@@ -74,7 +74,6 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
         async with aclosing(chunks) as entered:
             async for chunk in entered:
                 yield chunk
-    context.found.ended = not context.found.cut
 
 
 def _units(inputs: Iterable[Input], block: int) -> Iterator[Input | list[Input]]:
