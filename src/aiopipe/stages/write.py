@@ -19,7 +19,7 @@ from aiopipe.options import option
 from aiopipe.stage import Context, Outcome, Sink, Source, Units
 from aiopipe.storage.settle import settled
 from aiopipe.storage.stdout import StandardOutput
-from aiopipe.storage.write import Temporary, trouble, write_whole
+from aiopipe.storage.write import Temporary, make_directories, sync_directories, trouble, write_whole
 
 __all__ = ["Write"]
 
@@ -361,6 +361,6 @@ def _restyled(relative: str, style: str | None) -> str:
 
 def _make_directory(path: str) -> None:
     try:
-        os.makedirs(path, exist_ok=True)
+        sync_directories(make_directories(path))
     except OSError as error:
         raise trouble(path, error) from None
