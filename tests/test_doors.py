@@ -12,6 +12,7 @@ import pytest
 
 import aiopipe
 from aiopipe import (
+    Breaker,
     Collect,
     Dedupe,
     Derive,
@@ -26,6 +27,7 @@ from aiopipe import (
     Pipeline,
     Read,
     Rename,
+    Retry,
     Route,
     Select,
     Skip,
@@ -181,6 +183,31 @@ ALSO: list[tuple[str, Callable[[], Stage], str, str]] = [
         lambda: Map(polite, thread_sensitive=True),
         f"{HERE} --thread-sensitive",
         f'function = "{HERE}"\nthread_sensitive = true',
+    ),
+    (
+        "map",
+        lambda: Map(
+            polite,
+            concurrency=4,
+            retries=Retry(attempts=3, backoff="200ms", on=[TimeoutError, UsageError]),
+            rate_limit="50 / s",
+            breaker=Breaker(wait="1m"),
+            on_error="keep",
+        ),
+        f"""{HERE} --concurrency 4 --retries 'attempts=3, backoff=200ms, on=TimeoutError, on=aiopipe.errors:UsageError'
+        --rate-limit 50/s --breaker wait=60 --on-error keep""",
+        f"""function = "{HERE}"
+        concurrency = 4
+        retries = {{ attempts = 3, backoff = "0.2s", on = ["TimeoutError", "aiopipe.errors:UsageError"] }}
+        rate_limit = "50/s"
+        breaker = {{ wait = "60s" }}
+        on_error = "keep\"""",
+    ),
+    (
+        "map",
+        lambda: Map(polite, retries=3, breaker=2),
+        f"{HERE} --retries 3 --breaker 2",
+        f'function = "{HERE}"\nretries = 3\nbreaker = "failures=2"',
     ),
     ("dedupe", Dedupe, "", ""),
     ("head", Head, "", ""),

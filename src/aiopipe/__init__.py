@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         LockedError,
         OutputError,
         RecordError,
+        RequestError,
         StoppedError,
         TooManyRejectsError,
         UnknownNameError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from aiopipe.job.report import Report
     from aiopipe.model import FileRef, Position, Reject
+    from aiopipe.policy import Breaker, Retry
     from aiopipe.stage import Branch, Chain, Pipeline, Row, Sink, Source, Stream, Transform
     from aiopipe.stages.collect import Collect
     from aiopipe.stages.dedupe import Dedupe
@@ -58,13 +60,14 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         [
-            "AiopipeError", "ExpressionError", "FunctionError", "InputError", "LockedError",
-            "OutputError", "RecordError", "StoppedError", "TooManyRejectsError", "UnknownNameError", "UsageError",
+            "AiopipeError", "ExpressionError", "FunctionError", "InputError", "LockedError", "OutputError",
+            "RecordError", "RequestError", "StoppedError", "TooManyRejectsError", "UnknownNameError", "UsageError",
             "WorkerError",
         ],
         "aiopipe.errors",
     ),
     **dict.fromkeys(["FileRef", "Position", "Reject"], "aiopipe.model"),
+    **dict.fromkeys(["Breaker", "Retry"], "aiopipe.policy"),
     **dict.fromkeys(["Branch", "Chain", "Pipeline", "Row", "Sink", "Source", "Stream", "Transform"], "aiopipe.stage"),
     "Collect": "aiopipe.stages.collect",
     "Dedupe": "aiopipe.stages.dedupe",
@@ -90,12 +93,11 @@ _HOMES = {
 }  # fmt: skip
 
 __all__ = [
-    "AiopipeError", "Branch", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef", "Filter",
-    "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask", "Merge", "OutputError",
-    "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "Route", "Row", "Select", "Sink",
-    "Skip", "Source", "StoppedError", "Stream", "Tee", "TooManyRejectsError", "Transform", "UnknownNameError",
-    "UsageError", "WorkerError",
-    "Write", "stage",
+    "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef",
+    "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask", "Merge",
+    "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "RequestError", "Retry",
+    "Route", "Row", "Select", "Sink", "Skip", "Source", "StoppedError", "Stream", "Tee", "TooManyRejectsError",
+    "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
 ]  # fmt: skip
 
 

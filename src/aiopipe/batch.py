@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from aiopipe.arrays import Ints, Mask, gather, mask_array
+from aiopipe.ends import Ends, Table
 from aiopipe.errors import UnknownNameError, column_hint
 from aiopipe.fields import decoded, quoted, unquoted
 from aiopipe.model import FileRef, Position, Reject
@@ -69,6 +70,10 @@ class Segment:
     first: int = 0
     more: bool = False
 
+    def emptied(self) -> Segment:
+        """The same part of the file, without its records."""
+        return replace(self, offset=0, byte=-1, records=0, lines=0, clipped=0, first=0)
+
     def counted(self, records: int, first: int, lines: int) -> Segment:
         """The same with its counts; spelt out, because `replace` costs ten times as much and runs once a file."""
         return Segment(
@@ -104,7 +109,7 @@ class Segment:
 class Body:
     """Bytes and where their records and fields lie; shared, never changed, by every batch cut from it.
 
-    starts, stops: each record with its line end. ends: (records, columns), where each field ends.
+    starts, stops: each record with its line end. ends: where each field ends.
     numbers: each record's place among all records of the chunk (None: 0, 1, 2, ...).
     bounds: first record of each segment, and the number of records: one more than there are segments.
     homes: for records a stage wrote anew, the body and record each of them came from.
@@ -113,7 +118,7 @@ class Body:
     data: bytes
     header: Header
     starts: Ints
-    ends: Ints
+    ends: Ends
     stops: Ints
     segments: tuple[Segment, ...]
     bounds: Ints
@@ -135,11 +140,7 @@ class Body:
 
     def field(self, k: int, rows: Ints | None) -> Any:
         """Field `k` of the records `rows` as the file writes it: quotes stay."""
-        ends = self.ends[:, k] if rows is None else self.ends[rows, k]
-        if k == 0:
-            starts = self.starts if rows is None else self.starts[rows]
-        else:
-            starts = (self.ends[:, k - 1] if rows is None else self.ends[rows, k - 1]) + 1
+        starts, ends = self.ends.span(k, rows, self.starts)
         return gather(self.buffer, starts, ends)
 
     def lines(self, rows: Ints | None) -> Any:
@@ -216,13 +217,14 @@ class Batch:
     """Records in flight, with the columns a pipeline sees at this point.
 
     body: their bytes. columns: names in order. rows: which records of the body are still in, None for all.
-    rejects: those set aside so far, in order.
+    rejects: those set aside so far, in order. noted: what a stage counted, for the report; see stage.Items.
     """
 
     body: Body
     columns: tuple[Column, ...]
     rows: Ints | None = None
     rejects: tuple[Reject, ...] = ()
+    noted: tuple[tuple[str, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.body) if self.rows is None else len(self.rows)
@@ -250,6 +252,38 @@ class Batch:
             bounds = np.searchsorted(self.rows, bounds)
         kept: list[int] = np.diff(bounds).tolist()
         return kept
+
+    def apart(self) -> list[Batch]:
+        """The batch taken apart by file."""
+        if len(self.segments) == 1:
+            return [self]
+        out, at = [], 0
+        rows = np.arange(len(self.body)) if self.rows is None else self.rows
+        for i, (segment, count) in enumerate(zip(self.segments, self.counts(), strict=True)):
+            body = replace(self.body, segments=(segment,), bounds=self.body.bounds[i : i + 2])
+            columns = tuple(
+                replace(
+                    c,
+                    values=c.values.slice(at, count),
+                    written=None if c.written is None else c.written.slice(at, count),
+                )
+                if c.computed
+                else c
+                for c in self.columns
+            )
+            rejects = tuple(r for r in self.rejects if r.file.index == segment.file.index)
+            out.append(Batch(body, columns, rows[at : at + count], rejects))
+            at += count
+        return out
+
+    def emptied(self) -> Batch:
+        """What goes on in the place of records that could not be used: the same parts of files, as of empty ones."""
+        segments = tuple(s.emptied() for s in self.segments)
+        none: Ints = np.zeros(0, np.int64)
+        bounds: Ints = np.zeros(len(segments) + 1, np.int64)
+        header = replace(self.body.header, names=(), raw=())
+        body = Body(b"", header, none, Table(np.zeros((0, 0), np.int64)), none, segments, bounds)
+        return Batch(body, (), None, self.rejects)
 
     def column(self, name: str) -> Column:
         """The column called `name`; UnknownNameError names the nearest when there is none."""
@@ -346,7 +380,7 @@ class Batch:
 
     def untouched(self) -> bool:
         """True when the columns are the body's own, all of them, in order: lines leave as they are."""
-        return len(self.columns) == self.body.ends.shape[1] and all(c.field == k for k, c in enumerate(self.columns))
+        return len(self.columns) == self.body.ends.columns and all(c.field == k for k, c in enumerate(self.columns))
 
 
 def duplicates(names: Iterable[str]) -> dict[str, list[int]]:

@@ -5,35 +5,42 @@
     │   ├── UnknownNameError              a stage, an option or a column that is not there
     │   └── ExpressionError               SQL that does not parse or bind, with a caret
     ├── InputError                        a path that is missing, unreadable, or changes while it is read
+    │   └── ChangedError                  ... the last of these: it may be whole the next time
     ├── RecordError                       a record that breaks the rules of its file
     ├── FunctionError                     a user's function raised, or returned what it may not
     │   └── WorkerError                   ... or took its process with it, or ran out of time
+    ├── RequestError                      a request that was refused, or got no answer that can be used
     ├── OutputError                       a target that cannot be written
     │   └── LockedError                   ... because another run is writing it
     ├── TooManyRejectsError               more records set aside than --max-rejects allows
     └── StoppedError                      asked to stop, a run did not end within its shutdown timeout
+
+A run that went on without files that failed ends in UnitsFailedError, the ExceptionGroup of their errors.
 
 Each message says where (path, line, record, byte) and each carries a hint: what to do next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from aiopipe.model import Position
 
 __all__ = [
     "AiopipeError",
+    "ChangedError",
     "ExpressionError",
     "FunctionError",
     "InputError",
     "LockedError",
     "OutputError",
     "RecordError",
+    "RequestError",
     "StoppedError",
     "TooManyRejectsError",
+    "UnitsFailedError",
     "UnknownNameError",
     "UsageError",
     "WorkerError",
@@ -106,6 +113,10 @@ class InputError(AiopipeError):
     """A path that is missing, unreadable, no regular file, or that changed while it was read."""
 
 
+class ChangedError(InputError):
+    """A file that changed while it was read."""
+
+
 class RecordError(AiopipeError):
     """A record that breaks the rules of its file: ragged, unclosed quote, bad encoding, wrong type."""
 
@@ -122,6 +133,10 @@ class WorkerError(FunctionError):
     """A user's function ran out of time or took its worker process with it."""
 
 
+class RequestError(AiopipeError):
+    """A request that was refused, got no answer, or one that cannot be used."""
+
+
 class OutputError(AiopipeError):
     """A target that cannot be written."""
 
@@ -136,6 +151,22 @@ class TooManyRejectsError(AiopipeError):
 
 class StoppedError(AiopipeError):
     """A run that was asked to stop did not finish what was in flight in time, and was cancelled."""
+
+
+class UnitsFailedError(ExceptionGroup[AiopipeError]):
+    """Some files failed, and the outputs of all others are made. report: the Report of the run."""
+
+    def __new__(cls, message: str, errors: Sequence[AiopipeError], report: Any = None) -> Self:
+        """An exception group makes itself of its message and errors."""
+        return super().__new__(cls, message, errors)
+
+    def __init__(self, message: str, errors: Sequence[AiopipeError], report: Any = None) -> None:
+        super().__init__(message, errors)
+        self.report = report
+
+    def derive(self, errors: Sequence[AiopipeError]) -> UnitsFailedError:  # type: ignore[override]
+        """Part of it, for `except*`."""
+        return UnitsFailedError(self.message, errors, self.report)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

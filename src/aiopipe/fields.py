@@ -6,11 +6,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import EMPTY, Mask, as_text, byte_array, byte_scalar, holds_any, mask_to_numpy, text_scalar
+from aiopipe.arrays import EMPTY, Mask, Offsets, as_text, byte_array, byte_scalar, holds_any, mask_to_numpy, text_scalar
 
 if TYPE_CHECKING:
     from aiopipe.batch import Header
@@ -76,7 +75,7 @@ def decoded(raw: Any, encoding: str) -> Any:
 
 
 @lru_cache(maxsize=32)
-def _lengths(encoding: str) -> npt.NDArray[np.int32]:
+def _lengths(encoding: str) -> Offsets:
     return np.array([len(bytes([i]).decode(encoding, "replace").encode()) for i in range(256)], np.int32)
 
 

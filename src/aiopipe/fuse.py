@@ -15,20 +15,25 @@ from typing import Any
 from aiopipe.errors import AiopipeError
 from aiopipe.plan import Plan, Step
 
-__all__ = ["Node", "Tally", "apart", "fuse"]
+__all__ = ["Node", "Tally", "apart", "fuse", "relabelled", "without_notes"]
 
 _COMPUTES = ("decode", "apply", "divide", "encode")
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a step did to one parcel: records in and out, records rejected, seconds."""
+    """What a step did to one parcel: records in and out, records rejected, seconds, and what else it counted.
+
+    failed: records that were neither, because it failed on one of them, or on all.
+    """
 
     name: str
     taken: int
     given: int
     rejected: int
     seconds: float
+    noted: tuple[tuple[str, int], ...] = ()
+    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,15 @@ class Node:
             new = len(getattr(parcel, "rejects", ())) - len(rejects)
             if step.shape == "decode":
                 before = len(parcel) + new
-            tallies.append(Tally(step.name, before, len(parcel), new, time.perf_counter() - begun))
+            parcel, noted = without_notes(parcel)
+            tallies.append(Tally(step.name, before, len(parcel), new, time.perf_counter() - begun, noted))
         return parcel, tuple(tallies)
+
+
+def without_notes(parcel: Any) -> tuple[Any, tuple[tuple[str, int], ...]]:
+    """The parcel without what its stage noted for the report, and that."""
+    noted = getattr(parcel, "noted", ())
+    return (replace(parcel, noted=()), noted) if noted else (parcel, noted)
 
 
 def relabelled(parcel: Any, known: int, label: str) -> Any:

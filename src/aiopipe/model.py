@@ -60,7 +60,8 @@ class Reject:
     Until its batch reaches the end of the pipeline, `position.line` and `.record` count from the start of
     the chunk; `moved` makes them absolute. part: which of the file's chunks that is, from 0; head_lines: lines
     before the first of them. kind names the error class that a run without a rejects file raises: "record",
-    "function" or "worker". trace: the user's function's own traceback, as text.
+    "function", "request" or "worker". trace: the user's function's own traceback, as text. final: it ends the run,
+    even where there is a rejects file.
     """
 
     file: FileRef
@@ -73,6 +74,7 @@ class Reject:
     trace: str = ""
     part: int = 0
     head_lines: int = 0
+    final: bool = False
 
     def moved(self, lines: int, records: int) -> Reject:
         """The same reject with its line and record counted from the start of the file."""

@@ -94,10 +94,12 @@ class Option:
     """One option of a stage, for whoever builds a door from it.
 
     positional: "" for a named option, "one" for an argument, "many" for arguments to the end.
-    short: a letter under which the shell has it as an option, also where Python takes it by its place. result: whether
-    another value may give another output; False for what only says where, how fast or how carefully.
-    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function" or "object"; or one of NESTED,
-    whose values are made of stages: each door has its own way to write them.
+    short: a letter under which the shell has it as an option, also where Python takes it by its place.
+    kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function" or "object"; "policy": text in
+    the shell, a number, a text or a table in a file, a value of its own (with a method `plain`) in the library; or one
+    of NESTED, whose values are made of stages: each door has its own way to write them.
+    convert: makes the canonical value of what was given, for kinds that do not say how. result: whether another
+    value may give another output; False for what only says where, how fast or how carefully.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Option:
     metavar: str
     result: bool = True
     short: str = ""
+    convert: Callable[[Any], Any] | None = None
 
     @property
     def argument(self) -> bool:
@@ -145,12 +148,13 @@ def option(
     metavar: str = "",
     short: str = "",
     compare: bool = True,
+    convert: Callable[[Any], Any] | None = None,
     result: bool = True,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
-    help: one sentence. kind, positional and short: see Option. choices: the allowed texts. compare: whether stages with
-    different values differ. result: see Option; a finished unit is done again when such an option changes.
+    help: one sentence. kind, positional, short and convert: see Option. choices: the allowed texts. compare: whether
+    stages with different values differ. result: see Option; a finished file is done again when such an option changes.
     """
     metadata = {
         "help": help,
@@ -160,6 +164,7 @@ def option(
         "metavar": metavar,
         "result": result,
         "short": short,
+        "convert": convert,
     }
     return field(default=default, metadata={"aiopipe": metadata}, kw_only=positional == "", compare=compare)
 
@@ -187,7 +192,7 @@ def normalise(stage: Any) -> None:
         value = getattr(stage, f.name)
         if value is None and f.default is None:
             continue
-        convert = _CONVERT.get(declared["kind"])
+        convert = declared["convert"] or _CONVERT.get(declared["kind"])
         if convert is not None:
             try:
                 value = convert(value)

@@ -311,7 +311,7 @@ def _value(stage: type[Stage], key: str, text: str) -> Any:
         value = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):
         return text
-    texts = declared is not None and declared.kind in ("text", "texts", "pairs", "function", "size", "time")
+    texts = declared is not None and declared.kind in ("text", "texts", "pairs", "function", "size", "time", "policy")
     return text if texts and not isinstance(value, (str, list, dict)) else value
 
 
@@ -365,6 +365,8 @@ def _plain(stage: Stage, option: Option) -> Any:
     if option.kind == "pairs":
         names = [n for n, _ in value]
         return dict(value) if len(set(names)) == len(names) else [f"{n}={v}" for n, v in value]
+    if hasattr(value, "plain"):
+        return value.plain()
     if option.kind == "object" or value is None:
         raise UsageError(
             f"{option.key} of {type(stage).word} is a Python object", hint="a pipeline file holds text and numbers only"

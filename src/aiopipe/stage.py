@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
 
 from aiopipe.errors import UsageError
+from aiopipe.failures import Failures
 from aiopipe.options import normalise
 
 if TYPE_CHECKING:
@@ -75,10 +76,14 @@ class Parcel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Python objects in flight, a few hundred at a time, where a pipeline does not carry CSV records."""
+    """Python objects in flight, a few hundred at a time, where a pipeline does not carry CSV records.
+
+    noted: what a stage counted while it made them (`("kept", 3)`), for the report; the engine takes it away.
+    """
 
     values: list[Any]
     rejects: tuple[Any, ...] = ()
+    noted: tuple[tuple[str, int], ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -132,14 +137,15 @@ class Units(Protocol):
 class Found:
     """What a source came upon: files begun and paths passed over with the reason, for the report.
 
-    streams: those that were opened, and read a little, before the run; by path. cut: a source stopped reading
-    because of `stopping`, before the end of its input. units: who wants to know about files, where the job keeps a
-    ledger.
+    streams: those that were opened, and read a little, before the run; by path. failures: files that failed. cut: a
+    source stopped reading because of `stopping`, before the end of its input. units: who wants to know about files,
+    where the job keeps a ledger.
     """
 
     files: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     streams: dict[str, Any] = field(default_factory=dict)
+    failures: Failures = field(default_factory=Failures)
     cut: bool = False
     units: Units | None = None
 
@@ -520,6 +526,8 @@ class Pipeline:
         stop: Any = None,
         report: str | None = None,
         debug: bool = False,
+        keep_going: bool = False,
+        retries: int = 1,
         force: bool = False,
         prune: bool = False,
         ledger: bool | None = None,
@@ -534,6 +542,11 @@ class Pipeline:
         and what is in flight is finished. report: a file for the report, as JSON. debug: find the lines
         that hold the event loop and coroutines never awaited, for `report.debug`. Failures arrive in one
         ExceptionGroup.
+
+        keep_going: a file that fails (it cannot be read, a record or a function is at fault and nothing is set aside,
+        a worker died) leaves no new output, the others are made, and the run ends in UnitsFailedError with the errors
+        and the report; only where each file is made into its own output. retries: how often an attempt
+        is made again that a worker took with it, or during which the input changed.
 
         A run that writes to a directory keeps a ledger there, in .aiopipe/, and passes over inputs that are done
         and unchanged; ledger=False keeps none. force: do them all the same. prune: remove outputs, on record in
@@ -552,6 +565,8 @@ class Pipeline:
             stop=stop,
             report=report,
             debug=debug,
+            keep_going=keep_going,
+            retries=retries,
             force=force,
             prune=prune,
             ledger=ledger,

@@ -156,6 +156,13 @@ def test_uvloop_runs_the_same(cli: Cli):
     assert (done.code, done.out) == (0, "id,name,amount\n1,ann,50\n")
 
 
+def test_uvloop_on_windows_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("aiopipe.cli.running.sys.platform", "win32")
+    done = cli("pipe --uvloop read in/a.csv then write -")
+    assert done.code == 2
+    assert "uvloop does not run on Windows" in done.err and "leave it out" in done.err
+
+
 def test_uvloop_that_is_missing_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
     done = cli("pipe --uvloop read in/a.csv then write -")

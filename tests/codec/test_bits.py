@@ -1,15 +1,33 @@
-"""Masks as bits say the same as masks of bytes."""
+"""Places as bits say the same as lists of places."""
 
 from __future__ import annotations
+
+import pickle
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aiopipe.codec import bits
+from aiopipe import bits
+from aiopipe.bits import Ranked
 
 sizes = [0, 1, 63, 64, 65, 127, 128, 129, 200]
+SPREADS = st.one_of(
+    st.sets(st.integers(0, 1000)),  # few
+    st.sets(st.integers(0, 300), min_size=200),  # most places of most words
+    st.sets(st.sampled_from([0, 1, 62, 63, 64, 127, 128, 959, 960, 1000])),  # at the edges of words
+)
+
+
+def listed(words):
+    return np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist()
+
+
+def packed(found, size=1001):
+    mask = np.zeros(size, np.bool_)
+    mask[sorted(found)] = True
+    return bits.pack(mask)
 
 
 @settings(max_examples=100)
@@ -19,14 +37,76 @@ sizes = [0, 1, 63, 64, 65, 127, 128, 129, 200]
 def test_bits_agree_with_masks(size, seed):
     mask = np.array([bool(seed >> i & 1) for i in range(size)], np.bool_)
     words = bits.pack(mask)
-    assert bits.unpack(words, size).tolist() == mask.tolist()
+    held = np.flatnonzero(mask)
+    assert listed(words) == held.tolist()
+    assert bits.places(words).tolist() == held.tolist()
     assert bits.count(words) == int(mask.sum())
-    assert bits.unpack(bits.later(words), size + 1).tolist() == [False, *mask.tolist()]
-    assert bits.unpack(bits.earlier(words), size).tolist() == [*mask[1:].tolist(), False][:size]
-    assert bits.unpack(bits.odd_so_far(words), size).tolist() == (np.cumsum(mask) % 2 == 1).tolist()
+    assert listed(bits.later(words)) == (held + 1).tolist()
+    assert listed(bits.earlier(words)) == (held[held > 0] - 1).tolist()
+    odd = listed(bits.odd_so_far(words))
+    assert [i for i in odd if i < size] == np.flatnonzero(np.cumsum(mask) % 2 == 1).tolist()
 
 
 @pytest.mark.parametrize("size", sizes)
 def test_the_top_bit_tells_whether_all_bits_together_are_odd(size):
     ones = np.ones(size, np.bool_)
     assert int(bits.odd_so_far(bits.pack(ones))[-1] >> 63) == size % 2
+
+
+@pytest.mark.parametrize("size", [*sizes, (8 << 20) + 1])
+def test_a_byte_is_found_and_the_place_behind_the_data_can_be_marked(size):
+    b = np.zeros(size, np.uint8)
+    b[size // 2 :: 70] = 44
+    words = bits.places_of(b.tobytes(), 44)
+    assert listed(words) == np.flatnonzero(b == 44).tolist()
+    bits.mark(words, size)
+    assert listed(words) == [*np.flatnonzero(b == 44).tolist(), size]
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, bits._TILE - 1, bits._TILE, bits._TILE + 1, 3 * bits._TILE + 77])
+@pytest.mark.parametrize("odd", [b"", b'"', b"\r", b"\0", b"\x80", b"\xff"])
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_one_scan_finds_what_many_looks_find(size, odd, where):
+    data = (b"ab,c\n," * (size // 7 + 1))[:size]
+    if size:
+        data = odd + data[len(odd) :] if where == "first" else data[: size - len(odd)] + odd
+    b = np.frombuffer(data, np.uint8)
+    found = bits.scan(data, 44, 34)
+    assert listed(found.delimiters) == np.flatnonzero(b == 44).tolist()
+    assert listed(found.newlines) == np.flatnonzero(b == 10).tolist()
+    assert (found.returns, found.quotes) == (b"\r" in data, b'"' in data)
+    assert found.plain == (data.isascii() and b"\0" not in data)
+    assert bits.scan(data, 44, None).quotes is False
+    for byte in b'",\0':
+        assert bits.holds(data, byte) == (bytes([byte]) in data)
+
+
+@settings(max_examples=300)
+@given(SPREADS)
+@example(set(range(1001)))
+def test_places_rank_and_first_from_agree_with_a_list(found):
+    order = sorted(found)
+    words = packed(found)
+    assert bits.places(words).tolist() == order
+    ranked = pickle.loads(pickle.dumps(Ranked(words)))
+    assert ranked.total == len(order)
+    asked = np.arange(1001)
+    assert ranked.rank(asked).tolist() == np.searchsorted(order, asked).tolist()
+    if order:
+        asked = asked[: order[-1] + 1]
+        assert ranked.first_from(asked).tolist() == [order[i] for i in np.searchsorted(order, asked)]
+
+
+@settings(max_examples=300)
+@given(SPREADS, st.data())
+def test_select_gives_the_places_with_the_numbers_asked_for(found, data):
+    order = sorted(found)
+    ranked = Ranked(packed(found))
+    numbers = np.array(sorted(data.draw(st.sets(st.integers(0, max(len(order) - 1, 0))))), np.int64)
+    if order:
+        assert ranked.some(numbers).tolist() == [order[i] for i in numbers]
+    step = data.draw(st.integers(1, 40))
+    first = data.draw(st.integers(0, step - 1))
+    most = max(0, -(-(len(order) - first) // step))
+    number = data.draw(st.integers(0, most))
+    assert ranked.every(first, step, number).tolist() == order[first::step][:number]

@@ -80,3 +80,36 @@ _named("sleeps", lambda: time.sleep(60))
 _named("regex", _regex)
 _named("waits", lambda: threading.Event().wait())
 _named("swallows", _swallows)
+
+
+def refuses_three(row):
+    """A column more, text in capitals; nothing for the row 3."""
+    if row["v"] == "3":
+        raise ValueError("three")
+    return {**row, "text": row["text"].upper(), "n": int(row["v"]) + 1}
+
+
+async def arefuses_three(row):
+    """The same, in the loop."""
+    return refuses_three(row)
+
+
+def logs_and_dies(log, row):
+    """Note each call in a file, and die of 9999."""
+    with open(log, "a") as file:
+        file.write(row["v"] + "\n")
+    if row["v"] == "9999":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return row
+
+
+def dies_once(mark, row):
+    """Die as the out-of-memory killer has it, as long as the mark is there."""
+    if os.path.exists(mark):
+        os.unlink(mark)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return row
+
+
+def gives_what_does_not_pickle(value):
+    return (lambda: value) if "3.csv" in str(value) else str(value)

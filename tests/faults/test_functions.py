@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from aiopipe import Collect, From, FunctionError, Map, Read, UsageError, WorkerError, Write
+from aiopipe import Collect, Find, From, FunctionError, Map, Read, UsageError, WorkerError, Write
 from aiopipe.errors import AiopipeError
 from tests.faults import functions
 from tests.support import drive, failure, leaves, rejects, tree, write
@@ -257,6 +257,16 @@ def test_a_hanging_worker_does_not_outlive_a_cancelled_run(path):
     drive(main)
 
 
+def test_a_result_that_cannot_leave_its_process_is_shown(tmp_path):
+    for i in range(5):
+        write(tmp_path / f"{i}.csv", CSV)
+    found = failure(Find(tmp_path) | Map(functions.gives_what_does_not_pickle, placement="process") | Collect())
+    assert isinstance(found, FunctionError)
+    assert "gives_what_does_not_pickle" in str(found)
+    assert "cannot be sent from one process to another" in str(found)
+    assert "placement='thread'" in str(found)
+
+
 @pytest.mark.parametrize("content", ["", "\n", "v,text\n"])
 def test_a_function_is_never_called_for_a_file_without_records(content, tmp_path):
     path = write(tmp_path / "in/a.csv", content)
@@ -448,6 +458,26 @@ class TestGenerators:
         report = (Read(tmp_path / "in", block=100) | Map(first) | Write(f"{tmp_path}/out/")).run_sync()
         assert report.read == 9000
         assert tree(tmp_path / "out") == {f"{i}.csv": b"v\n%d0\n" % i for i in range(3)}
+
+    @pytest.mark.parametrize("wanted", range(6))
+    def test_a_generator_that_has_had_enough_leaves_the_next_file_whole(self, wanted, tmp_path):
+        """Also where the rest of its file stood in the batch in hand."""
+        data = {f"{i}.csv": "v\n" + "".join(f"{i}{j}\n" for j in range(5)) for i in range(3)}
+        for name, text in data.items():
+            write(tmp_path / "in" / name, text)
+
+        async def some(rows):
+            left = wanted
+            async for row in rows:
+                if not left and row["v"][0] == "1":
+                    return
+                left -= 1
+                yield row
+
+        report = (Read(tmp_path / "in") | Map(some) | Write(f"{tmp_path}/out/")).run_sync()
+        assert report.balanced
+        short = "v\n" + "".join(f"1{j}\n" for j in range(min(wanted, 5)))
+        assert tree(tmp_path / "out") == {n: t.encode() for n, t in (data | {"1.csv": short}).items()}
 
     @pytest.mark.parametrize("error", [ValueError("three"), SystemExit(3)], ids=["ValueError", "SystemExit"])
     @pytest.mark.parametrize("block", [8, 1 << 20])

@@ -393,14 +393,14 @@ def test_rejects_belong_to_their_unit(place: Path) -> None:
         ("b.csv", "4"),
         ("c.csv", "2"),
     ]
-    assert (first.rejected, first.kept) == (3, 0)
+    assert (first.rejected, first.rejected_before) == (3, 0)
     (place / "rejects.csv").unlink()
     second = pipeline.run_sync(**options)
-    assert (second.rejected, second.kept, second.unchanged) == (0, 3, 3)
+    assert (second.rejected, second.rejected_before, second.unchanged) == (0, 3, 3)
     assert (place / "rejects.csv").read_bytes() == before
     write(place / "in/sub/c.csv", "v,text\n7\n8\n")
     third = pipeline.run_sync(**options)
-    assert (third.rejected, third.kept, third.unchanged) == (2, 2, 2)
+    assert (third.rejected, third.rejected_before, third.unchanged) == (2, 2, 2)
     assert [r["raw"] for r in rejects(place / "rejects.csv")] == [b"1,2,3\n", b"x\n", b"7\n", b"8\n"]
 
 
@@ -418,7 +418,7 @@ def test_rejects_of_a_file_in_many_parts_keep_their_order_and_place(tmp_path: Pa
     assert report.rejected == 3000
     assert [int(r["line"]) for r in rejects(tmp_path / "r.csv")] == list(range(3, 6003, 2))
     before = (tmp_path / "r.csv").read_bytes()
-    assert pipeline.run_sync(rejects=f"{tmp_path}/r.csv").kept == 3000
+    assert pipeline.run_sync(rejects=f"{tmp_path}/r.csv").rejected_before == 3000
     assert (tmp_path / "r.csv").read_bytes() == before
 
 
@@ -429,7 +429,7 @@ def test_max_rejects_counts_those_of_files_passed_over(place: Path) -> None:
     pipeline.run_sync(**options)
     write(place / "in/b.csv", BAD)
     assert "more than 3 records" in str(failure(pipeline, max_rejects=3, **options))
-    assert pipeline.run_sync(max_rejects=4, **options).kept in (2, 4)
+    assert pipeline.run_sync(max_rejects=4, **options).rejected_before in (2, 4)
 
 
 def test_a_failed_run_goes_on_where_it_was(place: Path) -> None:

@@ -13,7 +13,7 @@ import click
 from aiopipe.cli.failures import exit_code_of, leaves, show_failure
 from aiopipe.cli.progress import progress_shown
 from aiopipe.cli.signals import Stopper
-from aiopipe.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REJECTS, UsageError
+from aiopipe.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REJECTS, UnitsFailedError, UsageError
 from aiopipe.job.options import JobOptions
 from aiopipe.job.report import counted
 from aiopipe.memory import keep_freed_memory
@@ -47,6 +47,8 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
             _silence_stdout()
             return EXIT_PIPE
         show_failure(error, debug=options.debug)
+        if isinstance(error, UnitsFailedError):
+            click.echo(str(error.report), err=True)
         return exit_code_of(error)
     if name:
         click.echo(name, err=True)
@@ -55,10 +57,12 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
         click.echo(str(report.debug), err=True)
     if report.rejected:
         click.echo(f"{counted(report.rejected, 'record')} set aside in {options.rejects}", err=True)
-    if report.kept:
+    if report.rejected_before:
         more = " more" if report.rejected else ""
-        click.echo(f"{counted(report.kept, 'record')}{more} set aside there earlier, of files now skipped", err=True)
-    return signalled or (EXIT_REJECTS if report.rejected or report.kept else EXIT_DONE)
+        click.echo(
+            f"{counted(report.rejected_before, 'record')}{more} set aside there earlier, of files now skipped", err=True
+        )
+    return signalled or (EXIT_REJECTS if report.rejected or report.rejected_before else EXIT_DONE)
 
 
 async def _run(pipeline: Pipeline, options: JobOptions) -> tuple[Report | None, int | None]:
@@ -79,6 +83,10 @@ async def _run(pipeline: Pipeline, options: JobOptions) -> tuple[Report | None, 
 def _loop_factory(options: JobOptions) -> Callable[[], asyncio.AbstractEventLoop] | None:
     if not options.uvloop:
         return None
+    if sys.platform == "win32":
+        raise UsageError(
+            "uvloop does not run on Windows", stage="--uvloop", hint="leave it out: asyncio's own loop does"
+        )
     try:
         import uvloop
     except ImportError:

@@ -12,6 +12,7 @@ from aiopipe.batch import Batch, Body, Column, Header, Segment
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.found import Bad, Index
 from aiopipe.codec.index import count_lines, index
+from aiopipe.ends import Table
 from aiopipe.model import Reject
 
 __all__ = ["Chunk", "decode"]
@@ -38,6 +39,20 @@ class Chunk:
 
     def __len__(self) -> int:
         return 0  # nobody has counted yet
+
+    def apart(self) -> list[Chunk]:
+        """The chunk taken apart by file."""
+        if len(self.segments) == 1:
+            return [self]
+        return [
+            replace(self, data=self.data[a:b], segments=(replace(s, offset=0, clipped=0),))
+            for s, (a, b) in zip(self.segments, _edges(self), strict=True)
+        ]
+
+    def emptied(self) -> Chunk:
+        """What goes on in the place of records that could not be used: the same parts of files, as of empty ones."""
+        header = replace(self.header, names=(), raw=())
+        return replace(self, data=b"", header=header, segments=tuple(s.emptied() for s in self.segments))
 
 
 def decode(chunk: Chunk) -> Batch:
@@ -93,7 +108,7 @@ def _one_by_one(chunk: Chunk) -> Index:
         parts.append(
             part._replace(
                 starts=part.starts + start,
-                ends=part.ends + start,
+                ends=Table(part.ends.table() + start),
                 stops=part.stops + start,
                 numbers=numbers + records,
                 bad=bad,
@@ -102,7 +117,7 @@ def _one_by_one(chunk: Chunk) -> Index:
         records, lines = records + part.records, lines + part.lines
     return Index(
         np.concatenate([p.starts for p in parts]),
-        np.concatenate([p.ends for p in parts]),
+        Table(np.concatenate([p.ends.table() for p in parts])),
         np.concatenate([p.stops for p in parts]),
         np.concatenate([p.numbers for p in parts if p.numbers is not None]),
         [bad for p in parts for bad in p.bad],

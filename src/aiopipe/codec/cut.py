@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from aiopipe.codec import bits, precise
-from aiopipe.codec.bits import Words
+from aiopipe import bits
+from aiopipe.bits import Words
+from aiopipe.codec import precise
 from aiopipe.codec.dialect import Dialect
 from aiopipe.errors import RecordError
 
@@ -17,14 +18,13 @@ def clean_quotes(data: bytes, dialect: Dialect) -> bool:
 
     `data` starts with a record. A quote still open at its end is no fault: the rest may come.
     """
-    mark = dialect.quote.encode()
-    if not mark or mark not in data:
+    if not dialect.quote or not bits.holds(data, dialect.q):
         return True
-    b = np.frombuffer(data, np.uint8)
-    bounds = (b == dialect.d) | (b == 10)
-    if b"\r" in data:
-        bounds |= b == 13
-    return inside_quotes(bits.pack(b == dialect.q), bits.pack(bounds)) is not None
+    found = bits.scan(data, dialect.d, None)
+    bounds = found.delimiters | found.newlines
+    if found.returns:
+        bounds |= bits.places_of(data, 13)
+    return inside_quotes(bits.places_of(data, dialect.q), bounds) is not None
 
 
 def inside_quotes(quotes: Words, bounds: Words) -> Words | None:
@@ -40,6 +40,7 @@ def inside_quotes(quotes: Words, bounds: Words) -> Words | None:
 
 
 _CALM = 64 << 10  # bytes that wait for the rest of their record without being much to join or look through
+_SMALL = 256 << 10  # bytes of a block that take less long to look through than a thread to wake
 
 
 class Cutter:
@@ -57,23 +58,27 @@ class Cutter:
         self._quote = dialect.quote.encode()
         self._waiting: list[bytes] = []
         self._size = 0
-        self._odd = False  # whether what waits holds an odd number of quotes
+        self._quoted = False  # whether what waits holds quotes,
+        self._odd = False  # and an odd number of them
         self._trusted = True  # whether that number tells what is inside quotes
         self._look_at = 0  # how much must wait before the precise path looks again
 
     def feed(self, block: bytes) -> bytes:
         """Add a block; the whole records that are now complete, b"" when there are none yet."""
-        cut = self._cut(block) if self._trusted else 0
+        quoted = bool(self._quote) and bits.holds(block, self._dialect.q)
+        odd = quoted and self._odd_in(block)
+        cut = self._cut(block, odd) if self._trusted else 0
         if cut:
             # A view: slicing would copy the block once more.
-            chunk = b"".join([*self._waiting, memoryview(block)[:cut]]) if self._waiting else block[:cut]
-            if clean_quotes(chunk, self._dialect):
+            chunk = b"".join([*self._waiting, memoryview(block)[:cut]])
+            if not (quoted or self._quoted) or clean_quotes(chunk, self._dialect):
                 self._keep(block[cut:])
                 return chunk
             self._trusted = False
         self._waiting.append(block)
         self._size += len(block)
-        self._odd ^= self._odd_in(block)
+        self._quoted |= quoted
+        self._odd ^= odd
         too_much = self._size > self._dialect.max_record
         chunk = self._look() if self._size >= self._look_at or too_much else b""
         if not chunk and self._size > self._dialect.max_record:
@@ -85,7 +90,7 @@ class Cutter:
 
     def is_quick(self, block: bytes) -> bool:
         """Whether `feed(block)` takes well under a millisecond, so that an event loop may do it itself."""
-        calm = self._trusted and not self._odd and self._size <= _CALM
+        calm = self._trusted and not self._odd and self._size <= _CALM and len(block) <= _SMALL
         return calm and b"\n" in block and not (self._quote and self._quote in block)
 
     def finish(self) -> bytes:
@@ -97,16 +102,20 @@ class Cutter:
     def _keep(self, rest: bytes) -> None:
         self._waiting = [rest] if rest else []
         self._size = len(rest)
-        self._odd = self._odd_in(rest)
+        self._quoted = bool(self._quote) and bits.holds(rest, self._dialect.q)
+        self._odd = self._quoted and self._odd_in(rest)
         self._trusted = True
         self._look_at = 0
 
-    def _cut(self, block: bytes) -> int:
-        """Past the last line feed of the block that ends a record if quotes are clean; 0 for nowhere."""
+    def _cut(self, block: bytes, odd: bool) -> int:
+        """Past the last line feed of the block that ends a record if quotes are clean; 0 for nowhere.
+
+        odd: whether the block has an odd number of quotes.
+        """
         end = block.rfind(b"\n")
         if end < 0 or not self._quote:
             return end + 1
-        odd, stop = self._odd ^ self._odd_in(block), len(block)
+        odd, stop = self._odd ^ odd, len(block)
         while end >= 0:
             odd ^= bool(block.count(self._quote, end, stop) & 1)
             if not odd:
@@ -117,8 +126,6 @@ class Cutter:
 
     def _odd_in(self, data: bytes) -> bool:
         """Whether the number of quotes is odd; numpy counts many ten times as fast as bytes.count."""
-        if not self._quote or self._quote not in data:
-            return False
         return bool(np.count_nonzero(np.frombuffer(data, np.uint8) == self._dialect.q) & 1)
 
     def _look(self) -> bytes:

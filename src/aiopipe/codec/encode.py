@@ -118,8 +118,9 @@ def _refused(batch: Batch, bad: Any, column: Column, values: Any, header: Header
 
 def _joined(batch: Batch, header: Header, anew: bool) -> Any:
     """Records whose columns were added, dropped, moved or computed: raw fields joined, own line ends kept."""
-    body, rows = batch.body, slice(None) if batch.rows is None else batch.rows
-    width = body.ends.shape[1]
+    body, rows = batch.body, batch.rows
+    starts, stops = (body.starts, body.stops) if rows is None else (body.starts[rows], body.stops[rows])
+    width = body.ends.columns
     spans: dict[int, tuple[Ints, Ints]] = {}  # by their first field; `width` is the line end
     others: list[Any] = [byte_array([header.delimiter])]
     order: list[int] = []  # a span's first field, or -1 - i for others[i]
@@ -129,9 +130,9 @@ def _joined(batch: Batch, header: Header, anew: bool) -> Any:
         if isinstance(part, range):
             # The delimiter behind a run comes along, and so does the line end behind the last field.
             follows = part.stop < width and not final
-            begin = body.starts[rows] if part.start == 0 else body.ends[rows, part.start - 1] + 1
+            begin = starts if part.start == 0 else body.ends.of(part.start - 1, rows) + 1
             ends_line = part.stop == width and final
-            end = body.stops[rows] if ends_line else body.ends[rows, part.stop - 1] + follows
+            end = stops if ends_line else body.ends.of(part.stop - 1, rows) + follows
             spans[part.start] = (begin, end)
             order.append(part.start)
             if follows or ends_line:
@@ -141,7 +142,7 @@ def _joined(batch: Batch, header: Header, anew: bool) -> Any:
             order.append(-len(others))
         order.append(width if final else -1)
     if width in order:
-        spans[width] = (body.ends[rows, width - 1], body.stops[rows])
+        spans[width] = (body.ends.of(width - 1, rows), stops)
     firsts = sorted(spans)
     places = [firsts.index(o) if o >= 0 else len(firsts) - 1 - o for o in order]
     return weave(body.data, [spans[f] for f in firsts], others, places)

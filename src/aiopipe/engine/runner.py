@@ -13,6 +13,8 @@ How a run can end, and anything else is a bug:
   which cancels the others, and the exception group that leaves `run` holds every cause. A satisfied node never
   hears of an error beyond what it wanted. Hops that are in threads finish, their results are dropped; the pools
   are joined before `run` returns.
+- Failed, and to go on (`Found.failures`): what fails on the records of a file says so there and sends an empty end
+  of the file on in their place; the sink drops what it has of it, and the run ends as in Done.
 - Asked to stop: sources end at the next block; everything else as in Done.
 - Cancelled from outside: as in Failed, with CancelledError.
 
@@ -42,7 +44,7 @@ from aiopipe.engine.channel import Channel, Closed, Statistics
 from aiopipe.engine.forks import Curtain, Envelope, Gate, merge, split, upstream
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, RecordError
-from aiopipe.fuse import Node, Tally, relabelled
+from aiopipe.fuse import Node, Tally, relabelled, without_notes
 from aiopipe.loopwatch import IN_HAND
 from aiopipe.model import FileRef
 from aiopipe.stage import Items, Outcome
@@ -289,7 +291,8 @@ async def _emit(
                 if taken is not None:
                     parcel = relabelled(parcel, 0, step.label)
                     rejected = len(getattr(parcel, "rejects", ()))
-                    tallies = (Tally(step.name, taken.records - counted, len(parcel), rejected, 0.0),)
+                    parcel, noted = without_notes(parcel)
+                    tallies = (Tally(step.name, taken.records - counted, len(parcel), rejected, 0.0, noted),)
                     counted = taken.records
                 elif step.kind != "records":
                     tallies = (Tally(step.name, len(parcel), len(parcel), 0, 0.0),)
@@ -398,9 +401,25 @@ class _Hop:
             self._ended, self.error = True, error
         else:
             parcel = envelope.parcel
-            future = asyncio.ensure_future(self._workers.run(self._node, parcel))
+            future = asyncio.ensure_future(self._run(parcel))
             self._flying.append(_Call(future, parcel.nbytes, envelope.tallies))
             self._weight += parcel.nbytes
+
+    async def _run(self, parcel: Any) -> list[tuple[Any, tuple[Tally, ...]]]:
+        """What the node makes of a parcel; where it fails and the run goes on, of each of its files by itself."""
+        try:
+            return [await self._workers.run(self._node, parcel)]
+        except AiopipeError as error:
+            failures = self._workers.found.failures
+            if not failures.keep_going or not hasattr(parcel, "apart"):
+                raise
+            parts = parcel.apart()
+            if len(parts) > 1:
+                return [made for part in parts for made in await self._run(part)]
+            failures.add([s.file for s in parcel.segments], error)
+        instead, tallies = await self._workers.hop(self._node.run, parcel.emptied())
+        lost = Tally(self._node.steps[0].name, len(parcel), 0, 0, 0.0, failed=len(parcel))
+        return [(instead, (lost, *tallies))]
 
     def finished(self) -> Iterator[Envelope]:
         """What may be handed on now; raises what a worker raised."""
@@ -411,8 +430,10 @@ class _Hop:
                 return
             self._flying.remove(call)
             self._weight -= call.nbytes
-            parcel, tallies = call.future.result()
-            yield Envelope(parcel, call.tallies + tallies)
+            before = call.tallies
+            for parcel, tallies in call.future.result():
+                yield Envelope(parcel, before + tallies)
+                before = ()
 
     async def aclose(self) -> None:
         """Cancel what is left and wait for its end."""

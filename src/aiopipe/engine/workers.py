@@ -16,10 +16,12 @@ import pickle
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from aiopipe.carried import carried
 from aiopipe.errors import UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
 from aiopipe.stage import Found
@@ -97,7 +99,7 @@ class Workers:
             if node.placement != "process":
                 continue
             try:
-                self._blobs[id(node)] = pickle.dumps(node)
+                self._blobs[id(node)] = pickle.dumps((node, carried()))
             except Exception as error:
                 raise UsageError(
                     f"{node.name} cannot be sent to another process: {error}",
@@ -116,15 +118,18 @@ class Workers:
         return self._processes
 
     async def _in_process(self, node: Node, parcel: Any) -> tuple[Any, tuple[Tally, ...]]:
-        """Run the node in a worker; when it dies, run again to learn at which record, then without it."""
+        """Run the node in a worker; when it dies, run again to learn at which record, in the end without it."""
         from concurrent.futures import BrokenExecutor
 
         from pebble import ProcessExpired
 
         timeout = next((t for s in node.steps if (t := getattr(s.stage, "timeout", None))), None)
         arguments = (self._blobs[id(node)], parcel, timeout)
+        retries = self.found.failures.retries
         skip: dict[int, str] = {}
-        diary: str | None = None
+        deaths: Counter[int] = Counter()  # by record; the first one of all may be anybody's
+        # Who is never to be called again must be known at the first death; else a diary is begun after it.
+        diary = _new_diary() if retries == 0 else None
         try:
             while True:
                 future = self._pool().schedule(_entry(), args=[*arguments, diary, skip])
@@ -137,6 +142,11 @@ class Workers:
                         diary = _new_diary()
                         continue
                     row = _read_diary(diary)
+                    if not deaths and retries:
+                        deaths[row] += 1  # the one before the diary
+                    deaths[row] += 1
+                    if deaths[row] <= retries:
+                        continue
                     if row < 0 or row in skip or len(skip) >= _DEATHS:
                         raise WorkerError(
                             f"a worker process {why}",

@@ -12,6 +12,7 @@ from typing import Any
 from aiopipe.batch import Segment
 from aiopipe.engine.runner import Envelope
 from aiopipe.errors import RecordError, TooManyRejectsError
+from aiopipe.failures import Failures
 from aiopipe.job.rejects import LedgerRejects, Places, RejectsFile, error_of
 from aiopipe.job.report import BranchReport, Report, StageReport
 from aiopipe.job.units import Units
@@ -32,7 +33,8 @@ class Accounts:
     """The running totals of a job, and its policy on rejects.
 
     rejects: where they go; None means that the first one ends the run. limit: how many may go there.
-    progress: called with the report so far, about ten times a second. units: of a job with a ledger.
+    progress: called with the report so far, about ten times a second. failures: what a run without a rejects file
+    does about a record that cannot be used. units: of a job with a ledger.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class Accounts:
         rejects: RejectsFile | LedgerRejects | None,
         limit: int | None,
         progress: Callable[[Report], None] | None,
+        failures: Failures,
         units: Units | None = None,
     ) -> None:
         self.report = Report()
+        self._failures = failures
         self._stages: dict[str, StageReport] = {}
         self._lay(plan, self.report)
         steps = list(plan.every_step())
@@ -93,6 +97,9 @@ class Accounts:
             stage.given += tally.given
             stage.rejected += tally.rejected
             stage.seconds += tally.seconds
+            stage.failed += tally.failed
+            for what, number in tally.noted:
+                stage.counts[what] = stage.counts.get(what, 0) + number
             self.report.rejected += tally.rejected
             if tally.name in self._entries:
                 self.report.read += tally.taken
@@ -114,11 +121,19 @@ class Accounts:
         return parcel
 
     def _take(self, rejects: tuple[Reject, ...]) -> None:
-        if self._rejects is None:
-            # Whatever stage refused it and however stages are fused: the first in the file ends the run.
-            raise error_of(self._placed(min(rejects, key=_order)))
+        final = sorted((r for r in rejects if self._rejects is None or r.final), key=_order)
+        if final and self._failures.keep_going:
+            for reject in final:
+                self._failures.add([reject.file], error_of(self._placed(reject)))
+            rejects, final = tuple(r for r in rejects if r not in final), []
+        last = final[0] if final else None
         for reject in rejects:
-            heappush(self._waiting, (_order(reject), self._ranks.get(reject.stage, 0), next(self._count), reject))
+            if last is None or _order(reject) < _order(last):
+                rank = self._ranks.get(reject.stage, 0)
+                heappush(self._waiting, (_order(reject), rank, next(self._count), reject))
+        if last is not None:
+            # Whatever stage refused it and however stages are fused: the first in the file ends the run.
+            raise error_of(self._placed(last))
         if self._limit is not None and self.report.rejected + self._kept > self._limit:
             first = self._first or (self._ready[0] if self._ready else self._placed(self._waiting[0][-1]))
             raise TooManyRejectsError(

@@ -140,7 +140,11 @@ def _role(node: Node) -> str:
 def _calls(node: Node) -> str:
     stage: Any = node.steps[0].stage
     limit = getattr(stage, "concurrency", None) if node.shape == "flow" else None
-    return f", {limit} calls at once" if limit else ""
+    told = [f"{limit} calls at once"] if limit else []
+    told += [f"{rate} at most"] if (rate := getattr(stage, "rate_limit", None)) else []
+    retries = getattr(stage, "retries", None)
+    told += [f"up to {retries.attempts} attempts each"] if retries is not None else []
+    return "".join(f", {text}" for text in told)
 
 
 def _megabytes(size: int) -> str:

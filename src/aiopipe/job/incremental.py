@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, UsageError
+from aiopipe.failures import Failures
 from aiopipe.job.destination import Destination
 from aiopipe.job.fingerprint import digest_of, parts_of
 from aiopipe.job.report import Report
@@ -95,14 +96,16 @@ class Keeper:
                 if isinstance(one, AiopipeError) and one.position is not None:
                     await settled(self._pools.io(self.units.fail, one.position.path, one.message))
 
-    async def finish(self, report: Report) -> None:
-        """All outputs are visible: complete what is one unit, prune, and count."""
+    async def finish(self, report: Report, failures: Failures) -> None:
+        """All outputs are visible: complete what is one unit, prune, and count. failures: what the run did without."""
         assert self.units is not None and self._destination is not None
-        if not report.interrupted:
+        for file, error in failures.units.values():
+            await settled(self._pools.io(self.units.fail, file.path, error.message))
+        if not report.interrupted and not failures.units:
             await settled(self._pools.io(self.units.finish, self._files()))
             if self._prune:
                 report.pruned = await settled(self._pools.io(self._destination.prune))
-        report.unchanged, report.kept = self.units.unchanged, self.units.kept_rejects
+        report.unchanged, report.rejected_before = self.units.unchanged, self.units.kept_rejects
 
     async def close(self, outcome: str) -> None:
         """Commit everything and let go of the destination."""

@@ -26,6 +26,14 @@ class JobOptions:
         None, kind="int", metavar="N", help="threads or processes for computing (default: the number of cores)"
     )
     memory: Any = option(128_000_000, kind="size", metavar="SIZE", help="bytes in flight, about (default: 128MB)")
+    keep_going: bool = option(
+        False,
+        kind="flag",
+        help="a file that fails lets the others be made (write DIRECTORY/); exit code 1 all the same",
+    )
+    retries: int = option(
+        1, kind="int", metavar="N", help="how often to try again when a worker dies or input changes (default: 1)"
+    )
     force: bool = option(False, kind="flag", help="do everything again, also what is done and unchanged")
     prune: bool = option(
         False, kind="flag", help="remove outputs, of earlier runs into this directory, whose input is gone"

@@ -12,7 +12,7 @@ import aiofiles
 from aiocsv import AsyncDictReader, AsyncDictWriter
 
 from aiopipe.batch import Segment
-from aiopipe.errors import AiopipeError, FunctionError, RecordError, WorkerError
+from aiopipe.errors import AiopipeError, FunctionError, RecordError, RequestError, WorkerError
 from aiopipe.model import Reject, display_path
 from aiopipe.storage.settle import settled
 from aiopipe.storage.write import Temporary
@@ -26,6 +26,7 @@ COLUMNS = ("path", "line", "record", "byte", "stage", "reason", "raw", "raw_enco
 _KINDS: dict[str, type[AiopipeError]] = {
     "record": RecordError,
     "function": FunctionError,
+    "request": RequestError,
     "worker": WorkerError,
 }
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from aiopipe.job.debug import DebugReport
 
-__all__ = ["BranchReport", "ChannelReport", "Report", "StageReport", "counted"]
+__all__ = ["BranchReport", "ChannelReport", "FailedUnit", "Report", "StageReport", "counted"]
 
 
 def counted(number: int, what: str) -> str:
@@ -25,13 +25,27 @@ def counted(number: int, what: str) -> str:
 
 @dataclass(slots=True)
 class StageReport:
-    """One stage: records in, out and set aside, and the seconds it worked (added over its workers)."""
+    """One stage: records in, out and set aside, and the seconds it worked (added over its workers).
+
+    counts: what else it counted: "retried" (calls made again), "kept" (records left as they were, because their
+    call failed), and those of `fetch`. failed: records that it gave up on, with their file.
+    """
 
     name: str
     taken: int = 0
     given: int = 0
     rejected: int = 0
     seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FailedUnit:
+    """A file that failed, in a run that went on without it: its path, and why, with what to do."""
+
+    path: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -135,12 +149,13 @@ class Report:
 
     read, written, filtered, rejected: records (or items). added: those a generator gave beyond what it took.
     copied: what tees gave to branches besides the first.
-    unfinished: records of files that a run asked to stop left out. files: inputs read to their end; outputs:
-    files made visible. bytes_read, bytes_written, seconds: as they say. interrupted: the run was asked to stop
-    before its input ended. skipped: paths passed over with the reason. items: what `collect` kept. unchanged: inputs
-    that an earlier run finished, and this one did not read. kept: records that were set aside of those. pruned:
-    outputs removed because their input is gone. stages: of the trunk; inputs and branches have their own. debug: what
-    a run with debug=True found in the event loop.
+    unfinished: records of files that failed, or that a run asked to stop left out. files: inputs read to their
+    end; outputs: files made visible. bytes_read, bytes_written, seconds: as they say. unchanged: inputs that an
+    earlier run finished, and this one did not read. rejected_before: records that were set aside of those. pruned:
+    outputs removed because their input is gone. interrupted: the run was asked to stop before its input ended.
+    skipped: paths passed over with the reason. failed: files that the run went on without. items: what `collect` kept.
+    stages: of the trunk; inputs and branches have their own. debug: what a run with debug=True found in the event
+    loop.
     """
 
     read: int = 0
@@ -156,7 +171,7 @@ class Report:
     bytes_written: int = 0
     seconds: float = 0.0
     unchanged: int = 0
-    kept: int = 0
+    rejected_before: int = 0
     pruned: int = 0
     interrupted: bool = False
     stages: list[StageReport] = field(default_factory=list)
@@ -164,6 +179,7 @@ class Report:
     branches: list[BranchReport] = field(default_factory=list)
     channels: list[ChannelReport] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[FailedUnit] = field(default_factory=list)
     items: list[Any] = field(default_factory=list)
     debug: DebugReport | None = None
 
@@ -177,6 +193,16 @@ class Report:
         """True when every record is accounted for, and each stage's output is the next one's input."""
         gone = self.written + self.filtered + self.rejected + self.unfinished
         return _joined(self, None) and self.read + self.added + self.copied == gone
+
+    @property
+    def retried(self) -> int:
+        """Calls that were made again because they had failed."""
+        return sum(s.counts.get("retried", 0) for one in every_report(self) for s in one.stages)
+
+    @property
+    def kept(self) -> int:
+        """Records left as they were because their call failed (on_error="keep")."""
+        return sum(s.counts.get("kept", 0) for one in every_report(self) for s in one.stages)
 
     @property
     def slowest(self) -> StageReport | None:
@@ -209,8 +235,15 @@ class Report:
             text += (
                 f"\n{counted(self.pruned, 'output')} removed: {'its' if self.pruned == 1 else 'their'} input is gone"
             )
+        for stage in (s for one in every_report(self) for s in one.stages):
+            if stage.counts:
+                told = ", ".join(f"{number:,} {what}" for what, number in sorted(stage.counts.items()))
+                text += f"\n{stage.name}: {told}"
         if self.skipped:
             text += f"\n{len(self.skipped):,} entries passed over, first {self.skipped[0][0]}: {self.skipped[0][1]}"
+        if self.failed:
+            done = counted(self.outputs, "output")
+            text += f"\n{counted(len(self.failed), 'file')} failed and left no new output; {done} made of the others"
         if self.interrupted:
             text += "\ninterrupted: files that were not finished have no output; run it again for the rest"
         return text

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiopipe.engine.runner import run_nodes
 from aiopipe.engine.workers import Workers
-from aiopipe.errors import AiopipeError, UsageError
+from aiopipe.errors import AiopipeError, UnitsFailedError, UsageError
+from aiopipe.failures import Failures
 from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
 from aiopipe.job.debug import Debug
-from aiopipe.job.incremental import Keeper, keeper_of
+from aiopipe.job.incremental import Keeper, keeper_of, one_unit
 from aiopipe.job.rejects import LedgerRejects, RejectsFile
-from aiopipe.job.report import Report
+from aiopipe.job.report import FailedUnit, Report, counted
 from aiopipe.job.stopping import within
 from aiopipe.job.totals import finish
 from aiopipe.options import parse_size, parse_time
@@ -45,6 +46,8 @@ async def run(
     stop: asyncio.Event | None = None,
     report: str | None = None,
     debug: bool = False,
+    keep_going: bool = False,
+    retries: int = 1,
     force: bool = False,
     prune: bool = False,
     ledger: bool | None = None,
@@ -59,10 +62,13 @@ async def run(
         raise UsageError(f"workers is {workers}", hint="give it 1 or more")
     if max_rejects is not None and rejects is None:
         raise UsageError("max_rejects without rejects", hint="name a rejects file as well (--rejects FILE)")
+    if retries < 0:
+        raise UsageError(f"retries is {retries}", hint="give it 0 or more")
     patience = parse_time(shutdown_timeout) or 0.0
     plan = make_plan(pipeline.stages)
     begun = time.perf_counter()
     pools = Workers(workers, budget)
+    failures = pools.found.failures = Failures(keep_going and stand_alone(plan), retries)
     if stop is not None:
         pools.stop = stop
     reject_file: RejectsFile | LedgerRejects | None = None
@@ -98,7 +104,7 @@ async def run(
         units = keeper.units if keeper is not None else None
         if rejects is not None:
             reject_file = RejectsFile(rejects, pools.io) if units is None else LedgerRejects(rejects, units, pools.io)
-        accounts = Accounts(plan, reject_file, max_rejects, progress, units)
+        accounts = Accounts(plan, reject_file, max_rejects, progress, failures, units)
         if units is not None:
             units.settle = accounts.settle
         try:
@@ -113,10 +119,11 @@ async def run(
         made = accounts.report
         made.interrupted = pools.found.cut
         if keeper is not None:
-            await keeper.finish(made)
+            await keeper.finish(made, failures)
         await accounts.finish()
         finish(made, plan, nodes, trace, pools.found)
         made.seconds = time.perf_counter() - begun
+        made.failed = [FailedUnit(f.path, f"{error}") for _, (f, error) in sorted(failures.units.items())]
         if finding is not None:
             watching.close()
             made.debug = await pools.io(finding.report)
@@ -142,7 +149,19 @@ async def run(
             await pools.aclose()
     if progress is not None:
         progress(made)
+    if failures.units:
+        raise UnitsFailedError(counted(len(failures.units), "file") + " failed", failures.errors(), made)
     return made
+
+
+def stand_alone(plan: Plan) -> bool:
+    """True where each file is made into its own output, whatever the others hold; UsageError where it is not."""
+    if not (plan.inputs or plan.branches or one_unit(plan)):
+        return True
+    raise UsageError(
+        "these files do not stand alone: none can fail and leave the others be",
+        hint="keep_going is for write DIRECTORY/, without branches and stages that count or compare over all files",
+    )
 
 
 def _write_report(file: Temporary, text: str) -> None:

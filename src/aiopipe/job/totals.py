@@ -17,6 +17,9 @@ __all__ = ["finish"]
 def finish(report: Report, plan: Plan, nodes: Sequence[Node], trace: Trace, found: Found) -> None:
     """Complete the report of a run that has ended well."""
     _total(report, plan, trace)
+    # What failed with its file was not filtered: it is left for a run to come.
+    report.filtered -= found.failures.records
+    report.unfinished += found.failures.records + sum(s.failed for s in report.stages)
     report.bytes_read = trace.nbytes
     report.files = found.files
     report.skipped = found.skipped
@@ -50,7 +53,7 @@ def _total(report: Report | BranchReport, plan: Plan, trace: Trace) -> None:
         report.written, report.unfinished = outcome.records, outcome.unfinished
         report.outputs, report.bytes_written = outcome.files, outcome.nbytes
         report.items = outcome.items
-    missing = [s.taken - s.given - s.rejected for s in report.stages]
+    missing = [s.taken - s.given - s.rejected - s.failed for s in report.stages]
     report.filtered = sum(n for n in missing if n > 0)
     report.added = -sum(n for n in missing if n < 0)
     if isinstance(report, BranchReport):

@@ -51,20 +51,29 @@ async def streamed(
                     writer.add(row)
                     if len(writer.rows) >= SLICE:
                         yield await context.hop(writer.batch, False)
-        except FunctionError:
-            raise
         except CAUGHT as error:
             if feed.failed is error:
                 raise
-            fault = fault_of(error)
-            position = feed.position()
-            problem = FunctionError(fault.reason, position=position, stage="map", hint="mend the function")
-            problem.add_note(fault.trace)
-            raise problem from error
+            problem = error if isinstance(error, FunctionError) else _problem(error, feed)
+            if not context.found.failures.keep_going:
+                raise problem from (None if problem is error else error)
+            assert feed.segment is not None
+            context.found.failures.add([feed.segment.file], problem)
+            writer.rows = []
         await feed.drain()
+        if feed.segment is not None and feed.segment.file.index in context.found.failures:
+            context.found.failures.records += max(0, feed.taken - writer.given)
         if feed.failed is not None:  # the function may have caught it: the file is not finished all the same
             raise feed.failed
         yield await context.hop(writer.batch, feed.finished)
+
+
+def _problem(error: BaseException, feed: _Feed) -> FunctionError:
+    """What the function raised, as an error that knows the row."""
+    fault = fault_of(error)
+    problem = FunctionError(fault.reason, position=feed.position(), stage="map", hint="mend the function")
+    problem.add_note(fault.trace)
+    return problem
 
 
 async def _each(feed: _Feed) -> AsyncGenerator[Any, None]:
@@ -89,6 +98,7 @@ class _Feed:
         self.failed: BaseException | None = None
         self.latest: tuple[Body, int] | None = None
         self.finished = False  # the file in hand has been read to its end
+        self.taken = 0  # records of it
         self._pending: list[tuple[Segment, Batch]] = []
         self._ended = True
 
@@ -103,6 +113,7 @@ class _Feed:
         segment, batch = self._pending[0]
         self.segment, self.header, self.columns = segment, batch.body.header, batch.columns
         self._ended = self.finished = False
+        self.taken = 0
         return True
 
     async def _pull(self) -> bool:
@@ -117,7 +128,7 @@ class _Feed:
             if isinstance(parcel, Items):
                 self.items = parcel
                 return True
-            self._pending = list(_by_segment(parcel))
+            self._pending = [(part.segments[0], part) for part in parcel.apart()]
         return True
 
     async def rows(self) -> AsyncGenerator[Row, None]:
@@ -128,12 +139,15 @@ class _Feed:
                 return
             segment, batch = self._pending.pop(0)
             self.rejects.extend(batch.rejects)
-            for part in slices(batch, 4 * SLICE):
-                for row in await self.context.hop(_rows, part):
-                    self.latest = (row.body, row.place)
-                    yield row
-            if segment.last and not segment.more:
-                self._ended = self.finished = True
+            self.taken += len(batch)
+            try:
+                for part in slices(batch, 4 * SLICE):
+                    for row in await self.context.hop(_rows, part):
+                        self.latest = (row.body, row.place)
+                        yield row
+            finally:  # also where the function has had enough in the midst of it
+                if segment.last and not segment.more:
+                    self._ended = self.finished = True
 
     async def drain(self) -> None:
         """Pass over what the generator did not ask for."""
@@ -148,30 +162,6 @@ class _Feed:
         if segment.part == 0 and position.line is not None:
             return replace(position, line=position.line + segment.head_lines)
         return replace(position, line=None, record=None)
-
-
-def _by_segment(batch: Batch) -> list[tuple[Segment, Batch]]:
-    """A batch taken apart by file."""
-    if len(batch.segments) == 1:
-        return [(batch.segments[0], batch)]
-    out, at = [], 0
-    rows = np.arange(len(batch.body)) if batch.rows is None else batch.rows
-    for i, (segment, count) in enumerate(zip(batch.segments, batch.counts(), strict=True)):
-        body = replace(batch.body, segments=(segment,), bounds=batch.body.bounds[i : i + 2])
-        columns = tuple(
-            replace(
-                c,
-                values=c.values.slice(at, count),
-                written=None if c.written is None else c.written.slice(at, count),
-            )
-            if c.computed
-            else c
-            for c in batch.columns
-        )
-        rejects = tuple(r for r in batch.rejects if r.file.index == segment.file.index)
-        out.append((segment, Batch(body, columns, rows[at : at + count], rejects)))
-        at += count
-    return out
 
 
 def _rows(batch: Batch) -> list[Row]:
@@ -192,7 +182,7 @@ class _Writer:
         self.feed = feed
         self.rows: list[tuple[dict[str, Any], tuple[Body, int]]] = []
         self.expected = list(declared)
-        self.part = 0
+        self.part = self.given = 0
 
     def add(self, row: Any) -> None:
         """Take a yielded row; FunctionError where it is none or has other columns than the first."""
@@ -255,6 +245,7 @@ class _Writer:
             [home for _, home in self.rows],
         )
         self.part += 1
+        self.given += len(lines)
         self.rows = []
         rejects, feed.rejects = tuple(feed.rejects), []
         return Batch(body, tuple(Column(n, k) for k, n in enumerate(names)), None, rejects)
@@ -279,9 +270,9 @@ def _line(row: dict[str, Any], names: Sequence[str], header: Header) -> bytes:
         if list(row) == list(body.header.names) == list(names) and list(row.values()) == row.fields:
             return body.data[int(body.starts[place]) : int(body.stops[place])]
         if len(row.fields) >= len(body.header.names):
-            at = int(body.starts[place])
+            at, ends = int(body.starts[place]), body.ends.table()
             for k, name in enumerate(body.header.names):
-                stop = int(body.ends[place, k])
+                stop = int(ends[place, k])
                 if row.get(name) == row.fields[k]:
                     raw[name] = body.data[at:stop]
                 at = stop + 1

@@ -44,7 +44,7 @@ def truncated(batch: Batch, count: int) -> Batch:
         segments=segments,
         bounds=body.bounds[: upto + 1],
         starts=body.starts[:end],
-        ends=body.ends[:end],
+        ends=body.ends.head(end),
         stops=body.stops[:end],
         numbers=None if body.numbers is None else body.numbers[:end],
     )

@@ -17,14 +17,19 @@ from aiopipe.batch import Batch, Column, quoted
 from aiopipe.stages._calls import Fault
 from aiopipe.stages._rows import Rows
 
-__all__ = ["Rebuild", "rebuilt", "text_of"]
+__all__ = ["Rebuild", "rebuilt", "text_of", "without"]
 
 
 def rebuilt(
-    batch: Batch, rows: Rows, results: list[Any], faults: dict[int, Fault], declared: Sequence[str] = ()
+    batch: Batch,
+    rows: Rows,
+    results: list[Any],
+    faults: dict[int, Fault],
+    declared: Sequence[str] = (),
+    on_error: str = "reject",
 ) -> Batch:
-    """The batch with what a function made of its rows; rows with a fault become rejects."""
-    whole = Rebuild(batch, declared)
+    """The batch with what a function made of its rows; rows with a fault become rejects, unless they are kept."""
+    whole = Rebuild(batch, declared, on_error)
     whole.add(rows, results, faults)
     return whole.finish()
 
@@ -40,11 +45,14 @@ class Rebuild:
     """Takes the rows of a batch slice by slice, with what a function made of them, and gives the new batch.
 
     Of each slice only columns that changed in it are kept, as Arrow arrays: its Python objects can go while
-    the processor still has them at hand.
+    the processor still has them at hand. on_error: "reject" sets rows with a fault aside, "stop" has the first one
+    end the run, "keep" leaves them as they were (and columns that they do not have empty).
     """
 
-    def __init__(self, batch: Batch, declared: Sequence[str] = ()) -> None:
+    def __init__(self, batch: Batch, declared: Sequence[str] = (), on_error: str = "reject") -> None:
         self.batch = batch
+        self.on_error = on_error
+        self.kept = 0
         self.places = {name: i for i, name in enumerate(batch.names)}
         self.expected: list[str] | None = list(declared) or None  # None: no row has come back yet
         self.faults: dict[int, Fault] = {}
@@ -60,6 +68,8 @@ class Rebuild:
         self._in_shape(results, faults, self.expected or [])
         made = None
         while made is None:  # values that cannot be text make more faults, until none is left
+            if self.on_error == "keep":
+                self._keep(rows, results, faults)
             good = [i for i in range(len(results)) if i not in faults]
             made = self._changes(rows, results, good, faults)
         number = len(self.lengths)
@@ -68,6 +78,15 @@ class Rebuild:
             self.columns.setdefault(name, [None] * number).append(change)
         self.faults.update({self._rows + i: fault for i, fault in faults.items()})
         self._rows += len(results)
+
+    def _keep(self, rows: Rows, results: list[Any], faults: dict[int, Fault]) -> None:
+        """Put rows as they were in the place of those that failed."""
+        names, width = rows.names, len(rows.names)
+        for i in faults:
+            was = dict(zip(names, rows.values[i * width : (i + 1) * width], strict=True))
+            results[i] = was if self.expected is None else {name: was.get(name, "") for name in self.expected}
+        self.kept += len(faults)
+        faults.clear()
 
     def _in_shape(self, results: list[Any], faults: dict[int, Fault], expected: list[str]) -> None:
         """Every result a dict with the expected columns in the expected order, or a fault."""
@@ -87,7 +106,7 @@ class Rebuild:
         self, rows: Rows, results: list[Any], good: list[int], faults: dict[int, Fault]
     ) -> dict[str, _Change | None] | None:
         """Each column's new values and which of them are the old ones; None where values made new faults."""
-        expected = self.expected or []
+        expected = self.expected or []  # none: no row came back, so there is nothing that changed
         whole = len(good) == len(results)
         chosen = results if whole else [results[i] for i in good]
         every = list(chain.from_iterable(map(dict.values, chosen)))
@@ -110,9 +129,10 @@ class Rebuild:
 
     def finish(self) -> Batch:
         """The batch of all rows that were added, its columns as the function gave them."""
-        batch = _without(self.batch, self.faults) if self.faults else self.batch
+        batch = without(self.batch, self.faults, final=self.on_error == "stop") if self.faults else self.batch
         names = list(batch.names) if self.expected is None else self.expected
-        return replace(batch, columns=tuple(self._column(batch, name) for name in names))
+        columns = tuple(self._column(batch, name) for name in names)
+        return replace(batch, columns=columns, noted=(("kept", self.kept),) if self.kept else ())
 
     def _column(self, batch: Batch, name: str) -> Column:
         """As it was where no value of it changed, computed where one did."""
@@ -156,8 +176,8 @@ def _wrong_columns(row: dict[str, Any], expected: Sequence[str]) -> Fault:
     )
 
 
-def _without(batch: Batch, faults: dict[int, Fault]) -> Batch:
-    """Rejects for the rows with faults, and everything else without them."""
+def without(batch: Batch, faults: dict[int, Fault], *, final: bool = False) -> Batch:
+    """Rejects for the rows with faults, and everything else without them. final: they end the run."""
     mask = np.zeros(len(batch), np.bool_)
     mask[list(faults)] = True
     made = []
@@ -165,7 +185,8 @@ def _without(batch: Batch, faults: dict[int, Fault]) -> Batch:
         row = i if batch.rows is None else int(batch.rows[i])
         segment, position, raw = batch.body.place(row)
         f = faults[i]
-        made.append(segment.reject(position, "map", f.reason, raw, f.hint, f.kind, f.trace))
+        reject = segment.reject(position, "map", f.reason, raw, f.hint, f.kind, f.trace)
+        made.append(replace(reject, final=True) if final else reject)
     return replace(batch.filter(~mask), rejects=batch.rejects + tuple(made))
 
 

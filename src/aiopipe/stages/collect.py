@@ -19,7 +19,7 @@ def as_items(parcel: Any, kind: str) -> Items:
     names = parcel.names
     columns = [parcel.values(n).to_pylist() for n in names]
     rows = [dict(zip(names, ("" if v is None else v for v in row), strict=True)) for row in zip(*columns, strict=True)]
-    return _Rows(rows, parcel.rejects, parcel.segments)
+    return _Rows(rows, parcel.rejects, segments=parcel.segments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import byte_scalar
+from aiopipe.arrays import Mask, byte_scalar
 from aiopipe.options import option, strings
 from aiopipe.stage import Context, Flow, Scope
 
@@ -73,7 +72,7 @@ class Dedupe(Flow):
                     batch = batch.filter(await context.hop(self._fresh, batch, seen))
                 yield batch
 
-    def _fresh(self, batch: Any, seen: _Seen) -> npt.NDArray[np.bool_]:
+    def _fresh(self, batch: Any, seen: _Seen) -> Mask:
         keys = _keys([batch.values(n) for n in self.columns or batch.names])
         if not self.per_file:
             return seen.fresh(keys)
@@ -116,7 +115,7 @@ class _Seen:
         self.file = file
         self._keys, self._size = set(), 0
 
-    def fresh(self, keys: list[bytes]) -> npt.NDArray[np.bool_]:
+    def fresh(self, keys: list[bytes]) -> Mask:
         """Which keys have not been seen, remembering them all."""
         if self._table is not None:
             return self._fresh_on_disk(keys)
@@ -142,7 +141,7 @@ class _Seen:
         table.executemany("INSERT INTO seen VALUES (?)", ((k,) for k in sorted(self._keys)))
         self._keys, self._table = set(), table
 
-    def _fresh_on_disk(self, keys: list[bytes]) -> npt.NDArray[np.bool_]:
+    def _fresh_on_disk(self, keys: list[bytes]) -> Mask:
         assert self._table is not None
         insert = self._table.execute
         return np.fromiter(

@@ -2,94 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from aiopipe.errors import UsageError
 from aiopipe.options import option
+from aiopipe.policy import breaker_of, rate_of, retry_of
 from aiopipe.stage import Apply, Context, Flow, Items, Scope
-from aiopipe.stages._calls import call_each, call_each_async, fault_of, item_function
+from aiopipe.stages._attempts import exceptions_named
+from aiopipe.stages._calls import call_each, item_function
 from aiopipe.stages._generators import streamed
+from aiopipe.stages._names import function_name, load_function, load_module
 from aiopipe.stages._rebuild import Rebuild
 from aiopipe.stages._rows import rows_in_slices
+from aiopipe.stages._waiting import calling
 
-__all__ = ["Map", "function_name", "load_function", "load_module"]
+__all__ = ["ON_ERROR", "Map", "function_name", "load_function", "load_module"]
 
-
-def load_function(name: str) -> Callable[..., Any]:
-    """The function behind `package.module:function` or `path/to/file.py:function`.
-
-    The working directory counts as a place for modules. UsageError where there is no such function.
-    """
-    module_name, colon, attribute = name.rpartition(":")
-    if not colon or not module_name or not attribute:
-        raise UsageError(f"{name!r} names no function", stage="map", hint="write module:function or file.py:function")
-    module = load_module(module_name, "map")
-    found: Any = module
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
-        if found is None:
-            from aiopipe.errors import nearest
-
-            functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-            raise UsageError(
-                f"no function {attribute!r} in {module_name}", stage="map", hint=nearest(attribute, functions)
-            )
-    if not callable(found):
-        raise UsageError(f"{name} is no function", stage="map", hint="name something that can be called")
-    result: Callable[..., Any] = found
-    return result
-
-
-def function_name(function: Any) -> str:
-    """What `load_function` finds the function by; UsageError for one that no module holds under its name."""
-    if isinstance(function, str):
-        return function
-    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    found: Any = sys.modules.get(module or "")
-    for part in (name or "").split("."):
-        found = getattr(found, part, None)
-    if found is not function or module == "__main__":
-        raise UsageError(
-            f"{function!r} has no name that another program could import it by",
-            stage="map",
-            hint="define it at the top of a module",
-        )
-    return f"{module}:{name}"
-
-
-def load_module(name: str, stage: str) -> Any:
-    """The module `package.module` or `path/to/file.py`; UsageError, said to be `stage`'s, where it cannot be imported.
-
-    An exception of the module's own code becomes one as well, with its traceback as a note.
-    """
-    from pathlib import Path
-
-    if name.endswith(".py"):
-        path = Path(name).resolve()
-        if not path.is_file():
-            raise UsageError(f"no file {name}", stage=stage, hint="check the path of the module")
-        # Under its own name and with its directory on the path, so that a worker process finds it again.
-        if str(path.parent) not in sys.path:
-            sys.path.insert(0, str(path.parent))
-        name = path.stem
-    elif "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UsageError(f"cannot import {name}: {error}", stage=stage, hint="check the name and PYTHONPATH") from error
-    except UsageError:
-        raise  # from @stage: it says what to do
-    except Exception as error:
-        fault = fault_of(error)
-        refused = UsageError(f"importing {name} raised {fault.reason}", stage=stage, hint="mend the module")
-        refused.add_note(fault.trace)
-        raise refused from error
+ON_ERROR = ("stop", "reject", "keep")
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,6 +38,11 @@ class Map(Apply, Flow):
 
     A row that comes back unchanged keeps its bytes, and so does every field whose value did not change. All
     rows of a file must come back with the same columns. A row whose function raises is rejected.
+
+    With --retries, --rate-limit or --breaker a `def` is called in threads of its own, as with --concurrency.
+    Retries wait longer each time, by chance a little more or less; a call that took longer than --timeout has
+    failed, and is made again as well. Where order is kept, others get ahead of a slow call by no more than
+    --concurrency times 256 rows.
     """
 
     word: ClassVar[str] = "map"
@@ -126,6 +63,35 @@ class Map(Apply, Flow):
     concurrency: Any = option(None, kind="int", help="calls at once (default: 16 for async def)", result=False)
     ordered: bool = option(True, kind="flag", help="keep the order of the input (no-ordered: batches as they finish)")
     timeout: Any = option(None, kind="time", metavar="TIME", help="how long one call may take, such as 5s")
+    retries: Any = option(
+        None,
+        kind="policy",
+        convert=retry_of,
+        metavar="N",
+        help="how often a failed call is made again: 3, or attempts=4,backoff=1s,on=TimeoutError",
+        result=False,
+    )
+    rate_limit: Any = option(
+        None,
+        kind="policy",
+        convert=rate_of,
+        metavar="RATE",
+        help="calls begun a time, over the whole stage: 50/s",
+        result=False,
+    )
+    breaker: Any = option(
+        None,
+        kind="policy",
+        convert=breaker_of,
+        metavar="N",
+        help="after N failed calls in a row wait, then try one: 5, or failures=5,wait=30s,probes=10",
+        result=False,
+    )
+    on_error: str = option(
+        "reject",
+        choices=ON_ERROR,
+        help="a row whose function raises ends the run, is set aside (with --rejects), or stays as it was",
+    )
     columns: Any = option((), kind="texts", help="columns the function gives, if it changes them (for empty files)")
     thread_sensitive: bool = option(
         False, kind="flag", help="call it in the one thread that thread-bound code shares (asgiref)", result=False
@@ -145,7 +111,7 @@ class Map(Apply, Flow):
         object.__setattr__(self, "call", call)
         Apply.__post_init__(self)
         if self.placement is None:
-            place = "loop" if self.is_async or self.concurrency is not None else "thread"
+            place = "loop" if self.is_async or self.concurrency is not None or self.persists else "thread"
             place = "main thread" if self.thread_sensitive and not self.is_async else place
             object.__setattr__(self, "placement", place)
         self._check()
@@ -157,6 +123,7 @@ class Map(Apply, Flow):
                 stage="map",
                 hint="leave out placement, or make it a def",
             )
+        self._check_persistence()
         if self.concurrency is not None and self.concurrency < 1:
             raise UsageError(f"concurrency is {self.concurrency}", stage="map", hint="give it 1 or more")
         if self.is_generator and (self.timeout is not None or self.concurrency is not None):
@@ -171,7 +138,7 @@ class Map(Apply, Flow):
                 stage="map",
                 hint="leave out concurrency",
             )
-        if not self.is_async and self.placement == "loop" and self.concurrency is None:
+        if not self.is_async and self.placement == "loop" and self.concurrency is None and not self.persists:
             raise UsageError(
                 "a def would hold up the event loop",
                 stage="map",
@@ -183,6 +150,37 @@ class Map(Apply, Flow):
                 stage="map",
                 hint="say placement='process', or make it async def",
             )
+
+    def _check_persistence(self) -> None:
+        if self.retries is not None:
+            exceptions_named(self.retries.on, type(self).word or "map")
+        if self.is_generator and (self.persists or self.on_error != "reject"):
+            raise UsageError(
+                "an async generator is called once for each file: no row of it can be called again or kept",
+                stage="map",
+                hint="make it an async def of one row",
+            )
+        if not self.persists:
+            return
+        if self.placement in ("thread", "process"):
+            # Workers do not know of each other: a rate, or a circuit, would be one for each of them; and one that
+            # sleeps before it tries again holds up a core.
+            raise UsageError(
+                f"retries, rate_limit and breaker are for functions that wait, not for those of a {self.placement}",
+                stage="map",
+                hint="leave out placement: a def is called in threads of its own, an async def in the loop",
+            )
+        if self.thread_sensitive and not self.is_async:
+            raise UsageError(
+                "one thread is shared by all thread-bound code: calls in it are not made again or held back",
+                stage="map",
+                hint="make it an async def that calls asgiref's sync_to_async",
+            )
+
+    @property
+    def persists(self) -> bool:
+        """Whether calls are made again, held back or spread."""
+        return self.retries is not None or self.rate_limit is not None or self.breaker is not None
 
     @property
     def per_unit(self) -> bool:
@@ -206,11 +204,10 @@ class Map(Apply, Flow):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A function named by text travels as that text: the worker imports it by the same rules.
-        options = {
-            name: getattr(self, name) for name in ("concurrency", "ordered", "timeout", "columns", "thread_sensitive")
-        }
-        place = None if self.placement == "main thread" else self.placement
-        return _rebuilt_map, (self.function, {**options, "placement": place})
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("function", "call")}
+        if self.placement == "main thread":
+            options["placement"] = None
+        return _rebuilt_map, (self.function, options)
 
     def gives(self, kind: str) -> str:
         """Records stay records; of files a function may make anything."""
@@ -226,8 +223,8 @@ class Map(Apply, Flow):
     def apply(self, batch: Any, scope: Scope) -> Any:
         """A `def` on every row of a batch, in whatever thread or process this is."""
         if isinstance(batch, Items):
-            return item_function(self.call, batch)
-        whole = Rebuild(batch, self.columns)
+            return item_function(self.call, batch, self.on_error)
+        whole = Rebuild(batch, self.columns, self.on_error)
         for rows in rows_in_slices(batch):
             whole.add(rows, *call_each(self.call, rows.dicts()))
         return whole.finish()
@@ -236,7 +233,7 @@ class Map(Apply, Flow):
         """An `async def` with several calls at once, or an async generator function per file."""
         if self.is_generator:
             return streamed(self.call, parcels, self.columns, context)
-        return call_each_async(self, parcels, context)
+        return calling(self, parcels, context)
 
 
 def _rebuilt_map(function: Any, options: Mapping[str, Any]) -> Map:

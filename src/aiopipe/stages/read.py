@@ -63,7 +63,11 @@ class Read(Source):
     follow: bool = option(False, kind="flag", help="enter directories behind symbolic links", result=False)
     max_record: Any = option(64 << 20, kind="size", metavar="SIZE", help="longest record to accept (default: 64MiB)")
     block: Any = option(
-        1 << 20, kind="size", metavar="SIZE", help="how much is read at once (default: 1MiB)", result=False
+        4 << 20,
+        kind="size",
+        metavar="SIZE",
+        help="how much is read at once; less where --memory is little (default: 4MiB)",
+        result=False,
     )
 
     def __post_init__(self) -> None:

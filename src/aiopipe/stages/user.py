@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints, overloa
 
 from aiopipe.errors import UnknownNameError, UsageError, nearest
 from aiopipe.options import option, options_of
+from aiopipe.policy import Breaker, Retry
 from aiopipe.stage import Row, Stage, Transform
 from aiopipe.stages import register
 from aiopipe.stages.map import Map
@@ -33,6 +34,10 @@ def stage(
     concurrency: int | None = ...,
     ordered: bool = ...,
     timeout: float | str | None = ...,
+    retries: Retry | int | str | None = ...,
+    rate_limit: str | None = ...,
+    breaker: Breaker | int | str | None = ...,
+    on_error: str = ...,
     columns: Sequence[str] = ...,
     thread_sensitive: bool = ...,
 ) -> Callable[[Callable[Concatenate[Row, P], Any]], Callable[P, Transform]]: ...
@@ -40,7 +45,7 @@ def stage(function: Any = None, /, *, word: str | None = None, **fixed: Any) -> 
     """Make a stage of a function of one row, or register a class derived from Apply, Flow, Source or Sink.
 
     Keyword-only parameters of the function become options: `--name` in the shell, `name =` in a pipeline file.
-    What `map` has as options (placement, concurrency, ordered, timeout, columns, thread_sensitive) is fixed here.
+    What `map` has as options (placement, concurrency, ordered, timeout, retries and so on) is fixed here.
     The word is the function's name, with - for _. An installed package offers its stages through the entry
     point group `aiopipe.stages`.
 

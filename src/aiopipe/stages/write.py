@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ from aiopipe.storage.write import Temporary, make_directories, sync_directories,
 __all__ = ["Write"]
 
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_WRITES = 2  # groups of small files being written at once
+_WRITES = 2  # outputs, or groups of small ones, on their way to the disk at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,13 +210,14 @@ def _commit_whole(files: list[tuple[str, tuple[Any, ...]]], units: Units | None,
     return sum(t.nbytes for t in written)
 
 
-def _commit(temporary: Temporary, units: Units | None, ticket: Any) -> None:
-    """Make one file visible, then have the ledger say so."""
+def _commit(temporary: Temporary, units: Units | None, ticket: Any) -> int:
+    """Make one file visible, then have the ledger say so; the bytes written."""
     if units is None:
         temporary.commit()
-        return
-    temporary.commit(partial(units.ready, [ticket]))
-    units.commit([(ticket, [temporary.made()])])
+    else:
+        temporary.commit(partial(units.ready, [ticket]))
+        units.commit([(ticket, [temporary.made()])])
+    return temporary.nbytes
 
 
 def _write_all(temporary: Temporary, pieces: list[Any]) -> None:
@@ -272,7 +273,7 @@ class _Mirror:
                 await self._take(part)
             while self.flying:
                 self.outcome.nbytes += await self.flying.popleft()
-            self.outcome.unfinished = sum(e.records for e in self.open.values())
+            self.outcome.unfinished += sum(e.records for e in self.open.values())
         finally:
             if self.flying:  # one of several writes has failed: hear the others out
                 await settled(asyncio.gather(*self.flying, return_exceptions=True))
@@ -287,7 +288,9 @@ class _Mirror:
         if not part.segments and len(part):
             raise UsageError("items have no file to mirror", stage="write", hint="name one output file, or -")
         for segment, body, count in zip(part.segments, part.bodies, part.counts, strict=True):
-            if segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
+            if segment.file.index in self.context.found.failures:
+                self._drop(segment.file.index, count)
+            elif segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
                 whole.append((self._target(segment), tuple(_encoded_like([part.head, body], part))))
                 self.outcome.records += count
                 if units is not None:
@@ -296,10 +299,15 @@ class _Mirror:
                 await self._append(segment, part, body, count)
         if not whole:
             return
-        while len(self.flying) >= _WRITES:
-            self.outcome.nbytes += await self.flying.popleft()
-        self.flying.append(self.context.io(_commit_whole, whole, units, tickets))
+        await self._publish(_commit_whole, whole, units, tickets)
         self.outcome.files += len(whole)
+
+    def _drop(self, index: int, count: int) -> None:
+        """What came of a file that has failed is of no use."""
+        entry = self.open.pop(index, None)
+        self.outcome.unfinished += count + (entry.records if entry is not None else 0)
+        if entry is not None:
+            entry.temporary.discard()
 
     async def _append(self, segment: Segment, part: Encoded, body: Any, count: int) -> None:
         entry = self.open.get(segment.file.index)
@@ -330,11 +338,16 @@ class _Mirror:
         if final:
             units = self.context.found.units
             ticket = None if units is None else units.complete(entry.file, entry.records)
-            await settled(self.context.io(_commit, entry.temporary, units, ticket))
-            del self.open[segment.file.index]
-            self.outcome.nbytes += entry.temporary.nbytes
+            await self._publish(_commit, entry.temporary, units, ticket)
+            del self.open[segment.file.index]  # not before somebody else sees to it
             self.outcome.records += entry.records
             self.outcome.files += 1
+
+    async def _publish(self, commit: Callable[..., int], *what: Any) -> None:
+        """Make outputs visible while the next ones are written: the disk's time is not ours."""
+        while len(self.flying) >= _WRITES:
+            self.outcome.nbytes += await self.flying.popleft()
+        self.flying.append(self.context.io(commit, *what))
 
     async def _write(self, entry: _Open, pieces: list[Any], part: Encoded) -> None:
         await settled(self.context.io(_write_all, entry.temporary, _encoded_like(pieces, part)))

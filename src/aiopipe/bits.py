@@ -1,0 +1,275 @@
+"""Places in a block of bytes as bits, 64 to a word: sets of places that cost an eighth of a byte each.
+
+Three things are read off the words without a list of all places: what quotes enclose (`odd_so_far`), how many
+places lie up to one of them (rank), and where the k-th one is (select). The prefix-xor is that of simdjson
+(Langdale and Lemire, "Parsing Gigabytes of JSON per Second", 3.1.1), with shifts in place of a carry-less
+multiplication; select in a word is Vigna's ("Broadword implementation of rank/select queries", 2008).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from aiopipe.arrays import Bytes, Ints, Mask, Words
+
+__all__ = [
+    "Ranked",
+    "Scan",
+    "Words",
+    "count",
+    "earlier",
+    "holds",
+    "later",
+    "mark",
+    "odd_so_far",
+    "pack",
+    "places",
+    "places_of",
+    "scan",
+]
+
+if sys.byteorder != "little":  # pragma: no cover
+    raise ImportError("aiopipe needs a little-endian machine")
+
+# Bytes looked at together: they and their mask stay in a core's own cache from one look to the next.
+_TILE = 512 << 10
+
+
+class _Scratch(threading.local):
+    def __init__(self) -> None:
+        self.mask = np.empty(_TILE, np.bool_)
+
+
+_scratch = _Scratch()
+_memchr: Any = None
+if os.name == "posix":
+    _memchr = ctypes.CDLL(None).memchr
+    _memchr.argtypes, _memchr.restype = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t), ctypes.c_void_p
+
+
+def holds(data: bytes, byte: int) -> bool:
+    """Whether `byte` stands in `data`. The C library's own search, for `in` would keep the GIL all the while."""
+    if _memchr is None or len(data) < _TILE:
+        return byte in data
+    return _memchr(data, byte, len(data)) is not None
+
+
+class Scan(NamedTuple):
+    """What one look at a block finds: where delimiters and line feeds stand, and what stands there at all.
+
+    returns, quotes: whether there are such bytes. plain: neither NUL nor any byte beyond ASCII.
+    """
+
+    delimiters: Words
+    newlines: Words
+    returns: bool
+    quotes: bool
+    plain: bool
+
+
+def scan(data: bytes, delimiter: int, quote: int | None) -> Scan:
+    """Look at a block, tile after tile, so that each byte comes from memory once."""
+    size = len(data)
+    b = np.frombuffer(data, np.uint8)
+    signed = b.view(np.int8)
+    delimiters, newlines = _words(size), _words(size)
+    returns = quotes = False
+    least = 1
+    for start in range(0, size, _TILE):
+        stop = min(start + _TILE, size)
+        _mark_in(b, start, stop, delimiter, delimiters)
+        _mark_in(b, start, stop, 10, newlines)
+        least = min(least, int(signed[start:stop].min()))
+        returns = returns or data.find(13, start, stop) >= 0
+        quotes = quotes or (quote is not None and data.find(quote, start, stop) >= 0)
+    return Scan(delimiters, newlines, returns, quotes, least > 0)
+
+
+def places_of(data: bytes, byte: int) -> Words:
+    """Where `byte` stands, lowest bit first. There is always a bit to spare, for the place len(data)."""
+    b = np.frombuffer(data, np.uint8)
+    words = _words(len(b))
+    for start in range(0, len(b), _TILE):
+        _mark_in(b, start, min(start + _TILE, len(b)), byte, words)
+    return words
+
+
+def _words(size: int) -> Words:
+    words = np.empty(size // 64 + 1, np.uint64)
+    words[-1] = 0
+    return words
+
+
+def _mark_in(b: Bytes, start: int, stop: int, byte: int, words: Words) -> None:
+    mask = np.equal(b[start:stop], byte, out=_scratch.mask[: stop - start])
+    packed = np.packbits(mask, bitorder="little")
+    words.view(np.uint8)[start >> 3 : (start >> 3) + len(packed)] = packed
+
+
+def pack(mask: Mask) -> Words:
+    """The bits of a mask, lowest first; one to spare, so never no words."""
+    packed = np.packbits(mask, bitorder="little")
+    words = _words(len(mask))
+    words.view(np.uint8)[: len(packed)] = packed
+    return words
+
+
+def mark(words: Words, place: int) -> None:
+    """Add a place."""
+    words[place >> 6] |= np.uint64(1 << (place & 63))
+
+
+def places(words: Words) -> Ints:
+    """All places in order."""
+    at = np.flatnonzero(words != 0)
+    left = words[at]
+    numbers = np.bitwise_count(left)
+    found: Ints = (at << 6) + _lowest(left)
+    most = int(numbers.max(initial=0))
+    if most <= 1:
+        return found
+    if most > _CROWDED:
+        return np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little").view(np.bool_))
+    # The first of each word, then the second of those that have two, and so on.
+    slots: Ints = np.cumsum(numbers, dtype=np.int64) - numbers
+    result = np.empty(int(slots[-1]) + int(numbers[-1]), np.int64)
+    result[slots] = found
+    for more in range(1, most):
+        still = np.flatnonzero(numbers > more)
+        at, left, slots, numbers = at[still], left[still], slots[still] + 1, numbers[still]
+        left &= left - _ONE
+        result[slots] = (at << 6) + _lowest(left)
+    return result
+
+
+_CROWDED = 12  # places in a word, from where on a list of all of them is quicker made byte by byte
+
+
+def later(words: Words) -> Words:
+    """Each bit one place later."""
+    moved = words << 1
+    moved[1:] |= words[:-1] >> 63
+    return cast(Words, moved)
+
+
+def earlier(words: Words) -> Words:
+    """Each bit one place earlier."""
+    moved = words >> 1
+    moved[:-1] |= words[1:] << 63
+    return cast(Words, moved)
+
+
+def odd_so_far(words: Words) -> Words:
+    """Set where the number of bits up to and including the place is odd."""
+    odd = words.copy()
+    for n in (1, 2, 4, 8, 16, 32):
+        odd ^= odd << n
+    carry = np.bitwise_xor.accumulate(odd >> 63)
+    odd[1:] ^= np.negative(carry[:-1])  # all ones where an odd number lies in the words before
+    return odd
+
+
+def count(words: Words) -> int:
+    """How many bits are set."""
+    return int(np.bitwise_count(words).sum())
+
+
+class Ranked:
+    """Words with the number of places before each of them: rank and select in a few operations a place."""
+
+    __slots__ = ("before", "through", "total", "words")
+
+    def __init__(self, words: Words) -> None:
+        numbers = np.bitwise_count(words)
+        self.words = words
+        self.through = np.cumsum(numbers, dtype=np.int32)  # a block has less than 2 GiB
+        self.before = self.through - numbers
+        self.total = int(self.through[-1])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Ranked, (self.words,))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it keeps alive."""
+        return 2 * self.words.nbytes
+
+    def rank(self, at: Ints) -> Ints:
+        """How many places lie before each of `at`."""
+        word = at >> 6
+        below = (_ONE << (at & 63).view(np.uint64)) - _ONE
+        found: Ints = self.before[word] + np.bitwise_count(self.words[word] & below)
+        return found
+
+    def every(self, first: int, step: int, number: int) -> Ints:
+        """The places numbered first, first + step, ..., `number` of them; numbers count from 0."""
+        # How many of the wanted lie up to the end of each word is a division: no search.
+        upto = (self.through + (step - 1 - first)) // step
+        upto[1:] -= upto[:-1].copy()
+        word = np.repeat(np.arange(len(upto)), upto)[:number]
+        return self._select(word, np.arange(first, first + number * step, step))
+
+    def some(self, numbers: Ints) -> Ints:
+        """The places with these numbers, which count from 0."""
+        return self._select(np.searchsorted(self.through, numbers, side="right"), numbers)
+
+    def _select(self, word: Ints, numbers: Ints) -> Ints:
+        wanted = (numbers - self.before[word]).view(np.uint64)
+        found: Ints = (word << 6) + _select_in(self.words[word], wanted)
+        return found
+
+    def first_from(self, at: Ints) -> Ints:
+        """The first place at or behind each of `at`; there must be one."""
+        word = at >> 6
+        left = self.words[word] & (_ALL << (at & 63).view(np.uint64))
+        found: Ints = (word << 6) + _lowest(left)
+        missing = np.flatnonzero(left == 0)
+        if len(missing):
+            word = word[missing] + 1
+            left = self.words[word]
+            if not left.all():  # further than one word away
+                word = np.searchsorted(self.through, self.before[word], side="right")
+                left = self.words[word]
+            found[missing] = (word << 6) + _lowest(left)
+        return found
+
+
+_ONE, _ALL = np.uint64(1), np.uint64(2**64 - 1)
+_PAIRS, _FOURS, _BYTES = (np.uint64(int(h * (16 // len(h)), 16)) for h in ("55", "33", "0f"))
+_EACH, _TOPS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+
+
+def _lowest(words: Words) -> Bytes:
+    """The number of each word's lowest bit; 64 where none is set."""
+    return np.bitwise_count(~words & (words - _ONE))
+
+
+def _select_in(words: Words, wanted: Words) -> Ints:
+    """The number of the bit of each word that has `wanted` bits below it."""
+    sums = words - ((words >> 1) & _PAIRS)
+    sums = (sums & _FOURS) + ((sums >> 2) & _FOURS)
+    sums = ((sums + (sums >> 4)) & _BYTES) * _EACH  # in each byte: the bits up to and including it
+    # Bytes that end before the wanted bit; each adds 8 to its place.
+    shift = np.bitwise_count(((wanted * _EACH | _TOPS) - sums) & _TOPS).astype(np.uint64) << 3
+    inside = wanted - (((sums << 8) >> shift) & 0xFF)
+    byte = (words >> shift) & 0xFF
+    found: Ints = (shift + _IN_BYTE[(byte << 3 | inside).view(np.int64)]).view(np.int64)
+    return found
+
+
+def _table() -> Bytes:
+    """For each byte and k: the number of its bit that has k bits below it."""
+    table = np.zeros((256, 8), np.uint8)
+    for byte in range(256):
+        for k, bit in enumerate(i for i in range(8) if byte >> i & 1):
+            table[byte, k] = bit
+    return table.reshape(-1)
+
+
+_IN_BYTE = _table()

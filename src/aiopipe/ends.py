@@ -1,0 +1,130 @@
+"""Where the fields of a batch's records end: as a table, or as separators that are counted when somebody asks.
+
+Most columns of most files are never named. Listing where each of their fields ends takes longer than all the
+rest of a filter, so a rectangular block keeps its separators as bits, and field k of record r ends at separator
+r * columns + k: a select, for the columns and the records that are asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from aiopipe.arrays import Ints
+from aiopipe.bits import Ranked, places
+
+__all__ = ["Counted", "Ends", "Table"]
+
+
+class Ends(ABC):
+    """records, columns: how many. A field's end is the place of the separator behind it."""
+
+    records: int
+    columns: int
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes they keep alive."""
+
+    @abstractmethod
+    def of(self, k: int, rows: Ints | None) -> Ints:
+        """Where field k of the records `rows` ends (None: of all)."""
+
+    @abstractmethod
+    def table(self) -> Ints:
+        """All of them, (records, columns)."""
+
+    @abstractmethod
+    def head(self, records: int) -> Ends:
+        """Those of the first `records` records."""
+
+    def span(self, k: int, rows: Ints | None, starts: Ints) -> tuple[Ints, Ints]:
+        """Where field k of the records `rows` begins and ends. starts: where all records begin."""
+        if k == 0:
+            return starts if rows is None else starts[rows], self.of(0, rows)
+        return self.of(k - 1, rows) + 1, self.of(k, rows)
+
+
+class Table(Ends):
+    """Ends as they are: (records, columns)."""
+
+    def __init__(self, ends: Ints) -> None:
+        self.ends = ends
+        self.records, self.columns = ends.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the table."""
+        return self.ends.nbytes
+
+    def of(self, k: int, rows: Ints | None) -> Ints:
+        """A column of the table."""
+        return self.ends[:, k] if rows is None else self.ends[rows, k]
+
+    def table(self) -> Ints:
+        """The table itself."""
+        return self.ends
+
+    def head(self, records: int) -> Table:
+        """Its first lines."""
+        return Table(self.ends[:records])
+
+
+_FEW = 6  # columns of all records, from where on one list of all separators is quicker
+
+
+class Counted(Ends):
+    """Ends of records that all have the same number of fields, with no separator elsewhere.
+
+    separators: records * columns of them, or more (of records behind the last). last: where the last fields end,
+    which is before a CR where the record's line end has one.
+    """
+
+    def __init__(self, separators: Ranked, last: Ints, columns: int) -> None:
+        self.separators = separators
+        self.last = last
+        self.records, self.columns = len(last), columns
+        self._asked = 0
+        self._table: Ints | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Counted, (self.separators, self.last, self.columns))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the bits, and of the table if there is one."""
+        return self.separators.nbytes + self.last.nbytes + (0 if self._table is None else self._table.nbytes)
+
+    def of(self, k: int, rows: Ints | None) -> Ints:
+        """The separators numbered k, columns + k, 2 * columns + k, ..."""
+        if k == self.columns - 1:
+            return self.last if rows is None else self.last[rows]
+        if self._table is not None:
+            return self._table[:, k] if rows is None else self._table[rows, k]
+        if rows is not None and 4 * len(rows) < self.records:
+            return self.separators.some(rows * self.columns + k)
+        self._asked += 1
+        if self._asked > _FEW:
+            return self.table()[:, k] if rows is None else self.table()[rows, k]
+        ends = self.separators.every(k, self.columns, self.records)
+        return ends if rows is None else ends[rows]
+
+    def span(self, k: int, rows: Ints | None, starts: Ints) -> tuple[Ints, Ints]:
+        """As in `Ends`; where a field ends is quickly found from where it begins."""
+        begin = (starts if rows is None else starts[rows]) if k == 0 else self.of(k - 1, rows) + 1
+        if k == self.columns - 1 or self._table is not None:
+            return begin, self.of(k, rows)
+        return begin, self.separators.first_from(begin)
+
+    def table(self) -> Ints:
+        """All separators, listed."""
+        if self._table is None:
+            listed = places(self.separators.words)[: self.records * self.columns].reshape(self.records, self.columns)
+            listed[:, -1] = self.last
+            self._table = listed
+        return self._table
+
+    def head(self, records: int) -> Counted:
+        """The same bits with fewer records."""
+        return Counted(self.separators, self.last[:records], self.columns)

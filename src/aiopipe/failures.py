@@ -1,0 +1,46 @@
+"""The files that have failed, in a run that goes on without them.
+
+A file that cannot be used, or that a function fails on, is a unit of its own where every file has its own output:
+nothing that is made of another one depends on it. So the run may go on. Whoever finds a file to have failed says
+so here and sends an empty end of the file on its way, so that stages with memory see it end; the sink drops what
+it has of it. Where the run is not to go on, `add` raises the error instead, and everything is as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from aiopipe.errors import AiopipeError, UsageError
+from aiopipe.model import FileRef
+
+__all__ = ["Failures"]
+
+
+@dataclass(slots=True)
+class Failures:
+    """keep_going: whether the run goes on. retries: how often an attempt that was lost is made again.
+
+    units: what became of them, by the file's index. Added to in any thread, which a dict bears. records: those that
+    a stage with memory took, and gave up on.
+    """
+
+    keep_going: bool = False
+    retries: int = 1
+    units: dict[int, tuple[FileRef, AiopipeError]] = field(default_factory=dict)
+    records: int = 0
+
+    def add(self, files: Iterable[FileRef], error: AiopipeError) -> None:
+        """These files have failed; raises the error where the run does not go on, or was asked for wrongly."""
+        if not self.keep_going or isinstance(error, UsageError):
+            raise error
+        for file in files:
+            self.units.setdefault(file.index, (file, error))
+
+    def __contains__(self, index: int) -> bool:
+        """Whether the file with this index has failed."""
+        return index in self.units
+
+    def errors(self) -> list[AiopipeError]:
+        """Each cause once, in the order of the input."""
+        return list(dict.fromkeys(self.units[i][1] for i in sorted(self.units)))
