@@ -167,7 +167,7 @@ def test_a_file_that_changes_while_it_is_read_is_set_aside(monkeypatch: pytest.M
     from aiopipe.sums import reader
 
     write(Path("in/a"), "steady")
-    write(Path("in/b"), "x" * 100_000)
+    write(Path("in/b"), "x" * 2_000_000)
     plain = reader._reader_into
 
     def growing(fd: int) -> Any:

@@ -177,7 +177,8 @@ def test_an_error_in_the_stream_of_paths_arrives_and_nothing_is_left():
 
 def remote(monkeypatch, deaths: int):
     """A runner whose first workers are dead before they have done anything."""
-    from aiopipe.sums.runners import Remote, Work
+    from aiopipe.sums.crew import Remote
+    from aiopipe.sums.runners import Work
 
     spawned = []
     real = Remote._spawn

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aiopipe.sums.reader import LARGE, Reader
+from aiopipe.sums import reader
+from aiopipe.sums.machine import local_devices
+from aiopipe.sums.reader import LARGE, SMALL, TINY, Reader
 
 from .conftest import regular_files
 
@@ -19,7 +21,7 @@ def one(path: Path, *algorithms: str, **options):
     return result
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 262_144, 262_145, LARGE, LARGE + 1])
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, SMALL, SMALL + 1, LARGE, LARGE + 1])
 def test_a_digest_is_that_of_hashlib_at_every_size_where_the_path_through_the_code_changes(tmp_path: Path, size: int):
     data = os.urandom(size)
     (tmp_path / "f").write_bytes(data)
@@ -110,7 +112,7 @@ class Meddler:
         return meddling
 
 
-@pytest.mark.parametrize("size", [10, 300_000])
+@pytest.mark.parametrize("size", [10, 300_000, 3_000_000])
 @pytest.mark.parametrize("kind", ["rewritten", "grown", "shrunk", "touched back"])
 def test_a_file_changed_once_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch, size: int, kind: str):
     path = tmp_path / "f"
@@ -135,7 +137,7 @@ def test_a_file_changed_once_while_it_is_read_is_read_again(tmp_path: Path, monk
     assert result.digests == (hashlib.sha256(path.read_bytes()).hexdigest(),)
 
 
-@pytest.mark.parametrize("size", [10, 300_000])
+@pytest.mark.parametrize("size", [10, 300_000, 3_000_000])
 def test_a_file_changed_all_the_while_is_unstable(tmp_path: Path, monkeypatch, size: int):
     path = tmp_path / "f"
     path.write_bytes(b"a" * size)
@@ -160,6 +162,91 @@ def test_a_file_that_grows_for_ever_is_given_up(tmp_path: Path, monkeypatch):
     Meddler(monkeypatch, grow, 1000)
     assert one(path).status == "unstable"
     assert path.stat().st_size < 100_000_000
+
+
+def settled(path: Path) -> None:
+    """Wait until the file's last change is no longer recent, as that of most files is not."""
+    while time.time_ns() - path.stat().st_ctime_ns < 250_000_000:
+        time.sleep(0.01)
+
+
+def listed(path: Path, *algorithms: str):
+    """As a file that a walk found: the quickest way through the code."""
+    [result] = Reader(algorithms or ("sha256",)).run([os.fsencode(path)]).results
+    return result
+
+
+@pytest.mark.parametrize("size", [1, TINY, TINY + 1, SMALL, SMALL + 1])
+def test_a_listed_file_has_the_digest_and_the_signature_that_a_named_one_has(tmp_path: Path, size: int):
+    (tmp_path / "f").write_bytes(os.urandom(size))
+    settled(tmp_path / "f")
+    assert listed(tmp_path / "f", "sha256", "md5") == one(tmp_path / "f", "sha256", "md5")
+
+
+@pytest.mark.parametrize("kind", ["rewritten", "grown", "shrunk", "touched back"])
+def test_a_listed_file_changed_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch, kind: str):
+    path = tmp_path / "f"
+    path.write_bytes(b"a" * 100)
+    old = path.stat()
+    settled(path)
+
+    def change() -> None:
+        if kind == "grown":
+            with path.open("ab") as file:
+                file.write(b"more")
+        elif kind == "shrunk":
+            os.truncate(path, 50)
+        else:
+            path.write_bytes(b"b" * 100)
+            if kind == "touched back":
+                os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+    meddler = Meddler(monkeypatch, change, 1)
+    result = listed(path)
+    assert meddler.left == 0
+    assert (result.status, result.digests) == ("ok", (hashlib.sha256(path.read_bytes()).hexdigest(),))
+
+
+@pytest.mark.skipif(not local_devices(), reason="the quickest way is taken on Linux alone")
+def test_one_look_is_enough_only_where_times_are_fine_and_this_machine_s_own(tmp_path: Path, monkeypatch):
+    path = tmp_path / "f"
+    path.write_bytes(b"a" * 100)
+    settled(path)
+    looks = []
+    real = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda fd: looks.append(fd) or real(fd))
+    assert listed(path).ok and len(looks) == 1
+    monkeypatch.setattr(reader, "local_devices", frozenset)  # a file system whose clock is another's
+    looks.clear()
+    assert listed(path).ok and len(looks) == 2
+
+
+@pytest.mark.skipif(not local_devices(), reason="the quickest way is taken on Linux alone")
+def test_a_clock_that_was_set_back_makes_it_look_twice(tmp_path: Path, monkeypatch):
+    path = tmp_path / "f"
+    path.write_bytes(b"a" * 100)
+    settled(path)
+    looks = []
+    real = os.fstat
+    now = time.time_ns
+    back = iter([0, *[3600 * 10**9] * 1000])
+    monkeypatch.setattr(os, "fstat", lambda fd: looks.append(fd) or real(fd))
+    monkeypatch.setattr(time, "time_ns", lambda: now() - next(back))
+    assert listed(path).ok and len(looks) == 3
+
+
+@pytest.mark.skipif(not local_devices(), reason="the quickest way is taken on Linux alone")
+def test_a_pipe_that_took_the_place_of_a_listed_file_never_hangs_and_one_that_was_named_loses_nothing(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    assert listed(tmp_path / "pipe").status == "irregular"
+    keep = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        os.write(keep, b"meant for others")
+        assert one(tmp_path / "pipe").status == "irregular"
+        assert os.read(keep, 100) == b"meant for others"
+        assert listed(tmp_path / "pipe").status == "irregular"
+    finally:
+        os.close(keep)
 
 
 def test_a_change_within_the_same_clock_tick_is_caught(tmp_path: Path):

@@ -92,7 +92,7 @@ def _rectangle(marks: _Marks, columns: int) -> Index | None:
     starts, stops, stems = _lines(marks, ends)
     if columns == 1 and bool((stems == starts).any()):
         return None  # blank lines are no records
-    return Index(starts, Counted(separators, stems, columns), stops, None, [], marks.quoted, n, marks.lines)
+    return Index(starts, Counted(separators, starts, stems, columns), stops, None, [], marks.quoted, n, marks.lines)
 
 
 def _lines(marks: _Marks, ends: Ints) -> tuple[Ints, Ints, Ints]:

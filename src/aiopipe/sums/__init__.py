@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiopipe.sums.algorithms import algorithm, known_algorithms
     from aiopipe.sums.cache import CacheOptions
-    from aiopipe.sums.engine import HashOptions, find_files, hash_batches, hash_files
+    from aiopipe.sums.engine import HashOptions
     from aiopipe.sums.model import FileHash, Found, Problem, Signature
+    from aiopipe.sums.streams import find_files, hash_batches, hash_files
     from aiopipe.sums.walk import Walk, WalkOptions
 
 __all__ = [
@@ -34,8 +35,9 @@ __all__ = [
 _HOMES = {
     "algorithms": ("algorithm", "known_algorithms"),
     "cache": ("CacheOptions",),
-    "engine": ("HashOptions", "find_files", "hash_batches", "hash_files"),
+    "engine": ("HashOptions",),
     "model": ("FileHash", "Found", "Problem", "Signature"),
+    "streams": ("find_files", "hash_batches", "hash_files"),
     "walk": ("Walk", "WalkOptions"),
 }
 

@@ -1,40 +1,32 @@
-"""Hashing a stream of paths: one schedule, two ways to wait for it.
+"""Hashing a stream of paths without an event loop: one schedule, lanes or worker processes that do its jobs.
 
-`hash_files` and `hash_batches` are for programs with an event loop, `run_batches` is for those without (the
-command line: it starts 50 ms sooner for not importing asyncio). All give the same results in the order in
-which the paths came, whatever the number of lanes. What may block (opening, reading, walking a directory)
-happens in a lane or a thread, never in the loop.
+`run_batches` is for the command line: it starts 50 ms sooner for not importing asyncio. `aiopipe.sums.streams` has
+the same for programs with an event loop. All give the same results in the order in which the paths came.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from aiopipe.errors import InputError, UsageError
+from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm
+from aiopipe.sums.feed import Feeder
 from aiopipe.sums.lanes import Done, Lanes, Runner
-from aiopipe.sums.machine import choose_backend, cores, lanes_for
+from aiopipe.sums.machine import choose_backend, cores, has_processes, lanes_for
 from aiopipe.sums.model import FileHash, Found, Problem
 from aiopipe.sums.reader import Links
-from aiopipe.sums.runners import Local, Remote, Rendered, Work, make_reader, make_wrap
+from aiopipe.sums.runners import Local, Rendered, Work, make_reader, make_wrap
 from aiopipe.sums.schedule import Schedule
-from aiopipe.sums.walk import Walk, WalkOptions, as_bytes
 
 if TYPE_CHECKING:
     from aiopipe.sums.cache import CacheOptions, CacheWriter
     from aiopipe.sums.formats import Style
 
-    AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-    Source = AnyPath | Sequence[AnyPath] | Found | Problem
-    Paths = AnyPath | Iterable[AnyPath] | Iterable[Found | Problem] | AsyncIterable[Source]
-
-__all__ = ["HashOptions", "find_files", "hash_batches", "hash_files", "run_batches", "run_rendered"]
+__all__ = ["HashOptions", "Run", "run_batches", "run_rendered"]
 
 Items = Iterable[Found | Problem]
 
@@ -67,80 +59,21 @@ class HashOptions:
             raise UsageError(f"backend={self.backend!r}", hint="use threads, processes or auto")
 
 
-class _Feeder:
-    """Turns runs of files into batches of the schedule; small directories share one."""
+class Run:
+    """What all ways of waiting share: the schedule, the feeder, the cache, and how many work at it.
 
-    def __init__(self, items: Items, schedule: Schedule, wrap: Callable[[list[FileHash]], Any]) -> None:
-        self._items = iter(items)
-        self._wrap = wrap
-        self._schedule = schedule
-        self.ended = False
+    `count` of them, `threads` or `processes` (see `backend`); who drives the run makes the lanes.
+    """
 
-    def pull(self, most: int = 64) -> list[Found | Problem]:
-        """Some more items; touches the disk and nothing else, so it may run in any one thread."""
-        taken: list[Found | Problem] = []
-        files = 0
-        for item in islice(self._items, most):
-            taken.append(item)
-            files += len(item.names) if isinstance(item, Found) else 1
-            if files >= 1024:
-                return taken
-        self.ended = len(taken) < most
-        return taken
-
-    async def pull_from(self, upstream: AsyncIterator[Any]) -> list[Found | Problem]:
-        """The next item of an asynchronous source, whichever way it names its files."""
-        try:
-            item = await anext(upstream)
-        except StopAsyncIteration:
-            self.ended = True
-            return []
-        if isinstance(item, Found | Problem):
-            return [item]
-        paths = [item] if isinstance(item, str | bytes | os.PathLike) else item
-        return [Found(b"", [as_bytes(path) for path in paths], follow=True)]
-
-    def feed(self, items: list[Found | Problem]) -> None:
-        """Give items to the schedule."""
-        paths: list[bytes] = []
-        kind: tuple[bool, tuple[str, ...]] = (False, ())
-        for item in items:
-            if isinstance(item, Problem):
-                self._flush(paths, kind)
-                paths = []
-                failed = FileHash(item.path, item.status, (), None, item.reason)
-                self._schedule.add_done(item.path, self._wrap([failed]))
-                continue
-            if (item.follow, item.algorithms) != kind:
-                self._flush(paths, kind)
-                paths, kind = [], (item.follow, item.algorithms)
-            prefix = item.prefix
-            paths += [prefix + name for name in item.names] if prefix else item.names
-        self._flush(paths, kind)
-
-    def _flush(self, paths: list[bytes], kind: tuple[bool, tuple[str, ...]]) -> None:
-        if paths:
-            self._schedule.add(paths, follow=kind[0], algorithms=kind[1])
-
-
-class _Run:
-    """What both ways of waiting share: the schedule, the feeder, the lanes."""
-
-    def __init__(
-        self,
-        items: Items,
-        options: HashOptions,
-        work: Work,
-        report: Callable[[Done], None],
-        roots: Sequence[bytes],
-    ) -> None:
-        count = options.jobs or (lanes_for(roots)[0] if roots else cores())
+    def __init__(self, items: Items, options: HashOptions, work: Work, roots: Sequence[bytes]) -> None:
+        self.count = options.jobs or (lanes_for(roots)[0] if roots else cores())
         backend = options.backend
         if backend == "auto":
-            backend, items = choose_backend(items, count, work.head)
-        self.backend = backend
-        threads = backend == "threads"
-        self.schedule: Schedule = Schedule(lanes=count, locked_seconds=_LOCKED_SECONDS if threads else 0.0)
+            backend, items = choose_backend(items, self.count, work.head)
+        self.backend = backend if has_processes() else "threads"
+        threads = self.backend == "threads"
+        self.schedule: Schedule = Schedule(lanes=self.count, locked_seconds=_LOCKED_SECONDS if threads else 0.0)
+        self.stopped = False
         self._links: Links = {}
         self._cache: CacheWriter | None = None
         if options.cache is not None:
@@ -148,40 +81,47 @@ class _Run:
 
             self._cache = CacheWriter(options.cache)
             work = work._replace(cache=(options.cache.path, options.cache.key, options.cache.rehash_older))
-        self._work = work
+        self.work = work
         self._wrap = make_wrap(work)
-        self.feeder = _Feeder(items, self.schedule, self._wrap)
-        self._report = report
-        # One lane works in this process: it is there at once, and a job in it costs no transport.
-        makers = [self._runner] + [self._runner if threads else self._remote] * (count - 1)
-        self.lanes = Lanes(makers, self._done)
+        self.feeder = Feeder(items, self.schedule, self._wrap)
 
-    def _done(self, done: Done) -> None:
-        """Called in a lane's thread, so that neither a loop nor the printing waits for the cache's disk."""
+    def recorded(self, done: Done) -> Done:
+        """Tell the cache of what was done; its failure becomes the job's."""
         if self._cache is not None and done.pieces:
+            names = done.job.algorithms or self.work.algorithms
             try:
-                self._record(self._cache, done)
+                for _, _, value in done.pieces:
+                    if value is not None:
+                        fresh = value.fresh if isinstance(value, Rendered) else value
+                        self._cache.record(fresh, names, done.begun_ns)
             except Exception as error:
-                done = done._replace(error=error)
-        self._report(done)
+                return done._replace(error=error)
+        return done
 
-    def _record(self, cache: CacheWriter, done: Done) -> None:
-        names = done.job.algorithms or self._work.algorithms
-        for _, _, value in done.pieces:
-            if value is not None:
-                cache.record(value.fresh if isinstance(value, Rendered) else value, names, done.begun_ns)
+    def local(self) -> Local:
+        """A runner that works where it is called."""
+        return Local(make_reader(self.work, stopped=self.is_stopped, seen_links=self._links), self._wrap)
 
-    def _runner(self) -> Runner:
-        reader = make_reader(self._work, stopped=self._is_stopped, seen_links=self._links)
-        return Local(reader, self._wrap)
+    def lanes(self, report: Callable[[Done], None]) -> Lanes:
+        """A thread for each lane; with processes all but the first have one do the work."""
 
-    def _remote(self) -> Runner:
-        return Remote(self._work, self._is_stopped)
+        def recorded(done: Done) -> None:
+            # In the lane's thread, so that neither a loop nor the printing waits for the cache's disk.
+            report(self.recorded(done))
 
-    def _is_stopped(self) -> bool:
-        return self.lanes.stopped()
+        makers: list[Callable[[], Runner]] = [self.local] * self.count
+        if self.backend == "processes":
+            from aiopipe.sums.crew import Remote
+
+            makers[1:] = [lambda: Remote(self.work, self.is_stopped)] * (self.count - 1)
+        return Lanes(makers, recorded)
+
+    def is_stopped(self) -> bool:
+        """Runners ask this between the blocks of large files."""
+        return self.stopped
 
     def take(self, done: Done) -> None:
+        """Book what was done; raises what went wrong in it."""
         if done.error is not None:
             raise done.error
         self.schedule.complete(done.job, done.pieces, done.seconds)
@@ -191,9 +131,28 @@ class _Run:
         if self._cache is not None:
             self._cache.close()
 
-    def dispatch(self) -> None:
-        while (job := self.schedule.next_job()) is not None:
-            self.lanes.submit(job)
+
+class _Threads:
+    """Lanes, for a caller that waits for them in its own thread."""
+
+    def __init__(self, run: Run) -> None:
+        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._lanes = run.lanes(self._done.put)
+        self.submit = self._lanes.submit
+
+    def wait(self, seconds: float) -> list[Done]:
+        """What was done, as soon as anything was; nothing when the time has passed."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            found.append(self._done.get(timeout=seconds))
+        while not self._done.empty():
+            found.append(self._done.get())
+        return found
+
+    def close(self) -> None:
+        """End the lanes. Ctrl-C is answered within a second, even where a dead network disk holds one in the kernel."""
+        self._lanes.stop()
+        self._lanes.join(_PATIENCE)
 
 
 def run_batches(
@@ -232,175 +191,37 @@ def _run(
     roots: Sequence[bytes],
     tick: Callable[[], None] | None,
 ) -> Iterator[Any]:
-    done: queue.SimpleQueue[Done] = queue.SimpleQueue()
-    run = _Run(items, options, work, done.put, roots)
+    run = Run(items, options, work, roots)
     schedule, feeder = run.schedule, run.feeder
+    hands: Any = None
     try:
+        if run.backend == "processes":
+            from aiopipe.sums.crew import Crew
+
+            hands = Crew(run)
+        else:
+            hands = _Threads(run)
         while True:
             while not feeder.ended and schedule.wants_input:
                 feeder.feed(feeder.pull())
-                run.dispatch()
-            run.dispatch()
+                _dispatch(schedule, hands)
+            _dispatch(schedule, hands)
             yield from schedule.ready()
             if feeder.ended and schedule.idle:
                 return
             if not schedule.running:
                 continue
-            with contextlib.suppress(queue.Empty):
-                run.take(done.get(timeout=_TICK))
-            while not done.empty():
-                run.take(done.get())
+            for done in hands.wait(_TICK):
+                run.take(done)
             if tick is not None:
                 tick()
     finally:
-        run.lanes.stop()
-        # Ctrl-C is answered within a second, even where a dead network disk holds a lane in the kernel.
-        run.lanes.join(_PATIENCE)
+        run.stopped = True
+        if hands is not None:
+            hands.close()
         run.close()
 
 
-async def hash_batches(
-    paths: Paths,
-    algorithms: str | Iterable[str] = "sha256",
-    *,
-    walk: WalkOptions | None = None,
-    jobs: int = 0,
-    backend: str = "threads",
-    cache: CacheOptions | None = None,
-) -> AsyncIterator[list[FileHash]]:
-    """Hash files and whole trees, off the event loop: lists of results, in order.
-
-    `paths` is a path, some paths, a `Walk`, or an asynchronous source of files: `find_files`, or any async
-    iterator over paths, lists of paths or `Found` runs (lists are quicker: each is one hop). See `hash_files`
-    for the rest; this is the same for those who handle many results at a time.
-    """
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    names = (algorithms,) if isinstance(algorithms, str) else tuple(algorithms)
-    options = HashOptions(names, jobs, backend, cache)
-    upstream = aiter(paths) if isinstance(paths, AsyncIterable) else None
-    items, roots = ([], []) if upstream is not None else await asyncio.to_thread(_items, paths, walk)
-    finished: list[Done] = []
-    wake = asyncio.Event()
-
-    def arrived() -> None:
-        wake.set()
-
-    def report(done: Done) -> None:
-        finished.append(done)
-        loop.call_soon_threadsafe(arrived)
-
-    work = Work(options.algorithms)
-    starting = asyncio.ensure_future(asyncio.to_thread(_Run, items, options, work, report, roots))
-    try:
-        run = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        run = await starting  # its threads are there, or soon will be: they must end with us
-        run.lanes.stop()
-        await asyncio.to_thread(run.lanes.join)
-        await asyncio.to_thread(run.close)
-        raise
-    schedule, feeder = run.schedule, run.feeder
-    pulling: asyncio.Future[list[Found | Problem]] | None = None
-    try:
-        while True:
-            if pulling is not None and pulling.done():
-                feeder.feed(pulling.result())
-                pulling = None
-            if pulling is None and not feeder.ended and schedule.wants_input:
-                pull = asyncio.to_thread(feeder.pull) if upstream is None else feeder.pull_from(upstream)
-                pulling = asyncio.ensure_future(pull)
-                pulling.add_done_callback(lambda _: wake.set())
-            run.dispatch()
-            for results in schedule.ready():
-                yield results
-            if feeder.ended and pulling is None and schedule.idle:
-                return
-            await wake.wait()
-            wake.clear()
-            while finished:
-                run.take(finished.pop())
-    finally:
-        run.lanes.stop()
-        if pulling is not None:
-            if upstream is not None:
-                pulling.cancel()
-            await asyncio.wait([pulling])
-        while run.lanes.alive:  # noqa: ASYNC110  # threads end at their next block; nobody could set an event
-            await asyncio.sleep(0.001)
-        await asyncio.to_thread(run.close)
-
-
-async def hash_files(
-    paths: Paths,
-    algorithms: str | Iterable[str] = "sha256",
-    *,
-    walk: WalkOptions | None = None,
-    jobs: int = 0,
-    backend: str = "threads",
-    cache: CacheOptions | None = None,
-) -> AsyncIterator[FileHash]:
-    """Hash files and whole trees, off the event loop: one `FileHash` per file, in order.
-
-    Directories are walked (see `WalkOptions`). Several algorithms share one read. A file that cannot be
-    read, or that changes while it is read, is a result with a status and a reason, never an exception; raises
-    InputError for a path that does not exist at all, UsageError for options that make no sense. Leave the
-    iteration with `contextlib.aclosing` to end its threads at once.
-
-    >>> import asyncio, tempfile, pathlib
-    >>> async def main() -> None:
-    ...     with tempfile.TemporaryDirectory() as folder:
-    ...         pathlib.Path(folder, "a.txt").write_bytes(b"hello")
-    ...         async for result in hash_files(folder, ("md5", "sha256")):
-    ...             print(pathlib.Path(result.name).name, result.size, result.digests[0])
-    >>> asyncio.run(main())
-    a.txt 5 5d41402abc4b2a76b9719d911017c592
-    """
-    batches = hash_batches(paths, algorithms, walk=walk, jobs=jobs, backend=backend, cache=cache)
-    async with contextlib.aclosing(batches) as each:  # type: ignore[type-var]
-        async for results in each:
-            for result in results:
-                yield result
-
-
-async def find_files(paths: AnyPath | Iterable[AnyPath], walk: WalkOptions | None = None) -> AsyncIterator[Found]:
-    """The files below some paths, off the event loop: runs of up to 1,024 names of one directory, in order.
-
-    Raises InputError for a path that does not exist, or a directory that cannot be listed; who wants to go
-    on past those gives a `Walk` to `hash_batches`, where they are results.
-
-    >>> import asyncio, tempfile, pathlib
-    >>> async def main() -> None:
-    ...     with tempfile.TemporaryDirectory() as folder:
-    ...         pathlib.Path(folder, "a.txt").touch()
-    ...         async for run in find_files(folder):
-    ...             print(run.names)
-    >>> asyncio.run(main())
-    [b'a.txt']
-    """
-    import asyncio
-
-    items, _ = await asyncio.to_thread(_items, paths, walk)
-    source = iter(items)
-    while run := await asyncio.to_thread(lambda: list(islice(source, 16))):
-        for item in run:
-            if isinstance(item, Problem):
-                raise InputError(f"{os.fsdecode(item.path)}: {item.reason}", hint="exclude it, or make it readable")
-            yield item
-
-
-def _items(paths: object, walk: WalkOptions | None) -> tuple[Items, list[bytes]]:
-    """The stream of items behind whatever the caller gave, and the roots that say which disk it is."""
-    if isinstance(paths, Walk):
-        return paths, []
-    if isinstance(paths, str | bytes | os.PathLike):
-        roots = [as_bytes(paths)]
-        return Walk(roots, walk), roots
-    if not isinstance(paths, Iterable):
-        raise UsageError(f"{paths!r} is no path", hint="give a path, or several")
-    given = list(islice(iterator := iter(paths), 1))
-    if given and isinstance(given[0], Found | Problem):
-        return chain(given, iterator), []
-    roots = [as_bytes(each) for each in (*given, *iterator)]
-    return Walk(roots, walk), roots
+def _dispatch(schedule: Schedule, hands: Any) -> None:
+    while (job := schedule.next_job()) is not None:
+        hands.submit(job)

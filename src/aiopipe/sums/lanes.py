@@ -1,9 +1,7 @@
 """Lanes: the threads that do the work, each alone or each with a worker process of its own.
 
 A lane takes a job, has its runner do it, and reports. A local runner works in the lane's thread. A remote one
-writes the job to a worker process and reads the answer; such a lane keeps a second job in the worker's
-queue, so that the worker never waits for this process to wake up. Processes are spawned, never forked: a
-fork under threads can inherit a held lock.
+(see `crew`) writes the job to a worker process and reads the answer.
 """
 
 from __future__ import annotations
@@ -58,10 +56,6 @@ class Lanes:
         ]
         for thread in self._threads:
             thread.start()
-
-    def stopped(self) -> bool:
-        """Runners ask this between the blocks of large files."""
-        return self._stopped
 
     def submit(self, job: Job) -> None:
         """Queue a job for whichever lane is free first."""
