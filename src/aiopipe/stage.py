@@ -137,17 +137,27 @@ class Units(Protocol):
 class Found:
     """What a source came upon: files begun and paths passed over with the reason, for the report.
 
-    streams: those that were opened, and read a little, before the run; by path. failures: files that failed. cut: a
-    source stopped reading because of `stopping`, before the end of its input. units: who wants to know about files,
-    where the job keeps a ledger.
+    streams: those that were opened, and read a little, before the run; by path. given: whose the streams are that are
+    no paths, and what opens them by their name. failures: files that failed. cut: a source stopped reading because of
+    `stopping`, before the end of its input. units: who wants to know about files, where the job keeps a ledger.
     """
 
     files: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     streams: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, tuple[object, Callable[[str], Awaitable[Any]]]] = field(default_factory=dict)
     failures: Failures = field(default_factory=Failures)
     cut: bool = False
     units: Units | None = None
+
+    def name(self, shown: str, owner: object, opened: Callable[[str], Awaitable[Any]]) -> str:
+        """What a stream that is no path is called: `shown`, and a number where another owner's is called so."""
+        name, number = shown, 1
+        while self.given.get(name, (owner,))[0] != owner:
+            number += 1
+            name = f"{shown} ({number})"
+        self.given[name] = (owner, opened)
+        return name
 
 
 class Context(Protocol):
@@ -195,6 +205,11 @@ class Stage:
         """Make the stage from named options, as the shell and the pipeline file have them."""
         return cls(**options)
 
+    @property
+    def held(self) -> Mapping[str, Any]:
+        """Options whose value is an object of the program, which no file can hold, by the option's name."""
+        return {}
+
     def __repr__(self) -> str:
         shown = []
         for f in fields(self):
@@ -202,7 +217,7 @@ class Stage:
             value = getattr(self, f.name)
             if declared is None or value == f.default:
                 continue
-            text = _shown(value, declared["kind"])
+            text = repr(self.held[f.name]) if f.name in self.held else _shown(value, declared["kind"])
             shown.append(text if declared["positional"] else f"{f.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
 

@@ -355,6 +355,15 @@ def test_the_ledger_is_never_input(place: Path) -> None:
     assert report.files == 3
 
 
+def test_standard_input_is_read_anew_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("a\n1\n", "a\n2\n"):
+        with open(write(tmp_path / "stdin", text)) as file:
+            monkeypatch.setattr("sys.stdin", file)
+            report = (Read("-") | Write(f"{tmp_path}/out/")).run_sync(prune=True)
+        assert (report.read, report.unchanged, report.pruned) == (1, 0, 0)
+        assert (tmp_path / "out/stdin.csv").read_text() == text
+
+
 def test_names_that_are_no_text_are_kept_as_bytes(tmp_path: Path) -> None:
     names = [b"caf\xe9.csv", b"new\nline.csv"]
     for name in names:

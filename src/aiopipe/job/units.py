@@ -161,7 +161,7 @@ class Units:
             "run": self.run,
             "number": file.index,
             "pipeline": self._pipeline,
-            "source": os.fsencode(os.path.abspath(file.path)),
+            "source": os.fsencode(os.path.abspath(file.path)) if file.size >= 0 else b"",
             "why": why,
         }
         with self._guard:
@@ -286,6 +286,8 @@ class Units:
             return "new"
         if self._force:
             return "--force"
+        if file.size < 0:
+            return "a stream is read anew each time"
         if unit.pipeline != self._pipeline:
             if unit.pipeline not in self._changes:
                 found = changes(self._reader.parts(unit.pipeline), self._parts)
@@ -312,14 +314,14 @@ def stale(
     """
     if unit.state != "done":
         return _unfinished(unit), None
+    if unit.version is None:
+        return "a stream is read anew each time", None
+    if unit.made != len(unit.outputs):
+        return "an output of it was made anew from another input", None
     try:
         now = Version.of(os.stat(path))
     except OSError as error:
         return f"input cannot be read: {error.strerror}", None
-    if unit.made != len(unit.outputs):
-        return "an output of it was made anew from another input", None
-    if unit.version is None:
-        return "a stream is read anew each time", None
     fresh = None
     if now != unit.version or unit.read_at - now.mtime_ns <= RACY:
         why, fresh = _compared(unit, now, path, stopping)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -34,11 +35,16 @@ def in_place() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_sync() -> Iterator[None]:
-    """Nothing is ever told to reach the disk."""
+    """The bytes of outputs are never told to reach the disk; directories and the ledger are."""
     from aiopipe.storage import write
 
     before = os.fsync, write._sync_file_system
-    os.fsync = lambda fd: None
+
+    def directories_only(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            before[0](fd)
+
+    os.fsync = directories_only
     write._sync_file_system = lambda directory: None
     try:
         yield
