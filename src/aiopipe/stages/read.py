@@ -138,6 +138,8 @@ class Read(Source):
 
     def files(self) -> Iterator[FileRef]:
         """The files, in order, and streams by what they are called."""
+        if "-" in self.paths:
+            yield FileRef("-", "-", 0, -1)
         for i, path in enumerate(self.paths if self.given is not None else self._addresses()):
             yield FileRef(shown_url(path), "stream.csv" if self.given is not None else name_of(path), i, -1)
         yield from self.finder().files()
