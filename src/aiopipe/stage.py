@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from aiopipe.job.report import Report
     from aiopipe.job.stream import RowStream
-    from aiopipe.model import FileRef
+    from aiopipe.model import FileRef, Reject
     from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Made
 
@@ -140,6 +140,8 @@ class Found:
     streams: those that were opened, and read a little, before the run; by path. given: whose the streams are that are
     no paths, and what opens them by their name. failures: files that failed. cut: a source stopped reading because of
     `stopping`, before the end of its input. units: who wants to know about files, where the job keeps a ledger.
+    refuse: a sink tells of records that it cannot write, in order; raises where that ends the run. tolerant: whether
+    records may be set aside.
     """
 
     files: int = 0
@@ -149,6 +151,8 @@ class Found:
     failures: Failures = field(default_factory=Failures)
     cut: bool = False
     units: Units | None = None
+    refuse: Callable[[Sequence[Reject]], None] = field(default=lambda rejects: None)
+    tolerant: bool = False
 
     def name(self, shown: str, owner: object, opened: Callable[[str], Awaitable[Any]]) -> str:
         """What a stream that is no path is called: `shown`, and a number where another owner's is called so."""
@@ -439,7 +443,7 @@ class Outcome:
     """What a sink did.
 
     records, files, nbytes: of outputs that are visible. unfinished: records that came, but whose output was
-    not completed (the run was asked to stop). items: what `collect` kept.
+    not completed (the run was asked to stop). items: what `collect` kept. rejected: records that it set aside.
     """
 
     records: int = 0
@@ -447,6 +451,7 @@ class Outcome:
     files: int = 0
     nbytes: int = 0
     items: list[Any] = field(default_factory=list)
+    rejected: int = 0
 
 
 def lift(other: object) -> tuple[Stage, ...]:

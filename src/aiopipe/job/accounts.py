@@ -120,6 +120,12 @@ class Accounts:
         self._tell()
         return parcel
 
+    def refuse(self, rejects: Sequence[Reject]) -> None:
+        """A sink could not write these records, in order; raises where that ends the run."""
+        if self._rejects is not None:
+            self.report.rejected += len(rejects)
+        self._take(tuple(rejects))
+
     def _take(self, rejects: tuple[Reject, ...]) -> None:
         final = sorted((r for r in rejects if self._rejects is None or r.final), key=_order)
         if final and self._failures.keep_going:

@@ -32,12 +32,24 @@ def keeper_of(
 ) -> Keeper | None:
     """Who keeps the ledger of such a run; None where there is none. UsageError for options that need one."""
     source, sink = plan.steps[0].stage, plan.steps[-1].stage
-    home = sink.home if isinstance(sink, Sink) and not (plan.inputs or plan.branches) else None
+    alone = not (plan.inputs or plan.branches)
+    home = sink.home if isinstance(sink, Sink) and alone else None
     reads_files = type(source).files is not Source.files and source.gives == "records"  # type: ignore[attr-defined]
+    table = getattr(sink, "table", None) if alone else None
+    filled = table is not None and reads_files and ledger is not False
+    if filled and not sink.filling.append:  # type: ignore[attr-defined]
+        from aiopipe.job.tables import TableKeeper, reads_only_files
+
+        if isinstance(source, Source) and isinstance(sink, Sink) and reads_only_files(source):
+            return TableKeeper(source, sink, pools, force=force, prune=prune, tolerant=tolerant)
     if ledger is False or home is None or not (isinstance(source, Source) and reads_files):
         option = "ledger" if ledger else "prune" if prune else ""
         if option:
-            why = "ledger=False keeps none" if ledger is False else "only a directory that mirrors files has one"
+            why = (
+                "ledger=False keeps none"
+                if ledger is False
+                else "only a directory that mirrors files, or a table filled from files, has one"
+            )
             raise UsageError(f"{option} needs a ledger, and {why}", hint="write to a directory, or leave it out")
         return None
     assert isinstance(sink, Sink)
@@ -98,14 +110,19 @@ class Keeper:
 
     async def finish(self, report: Report, failures: Failures) -> None:
         """All outputs are visible: complete what is one unit, prune, and count. failures: what the run did without."""
-        assert self.units is not None and self._destination is not None
+        assert self.units is not None
         for file, error in failures.units.values():
             await settled(self._pools.io(self.units.fail, file.path, error.message))
         if not report.interrupted and not failures.units:
             await settled(self._pools.io(self.units.finish, self._files()))
             if self._prune:
-                report.pruned = await settled(self._pools.io(self._destination.prune))
+                report.pruned = await self._pruned()
         report.unchanged, report.rejected_before = self.units.unchanged, self.units.kept_rejects
+
+    async def _pruned(self) -> int:
+        """Remove outputs whose input is gone; how many."""
+        assert self._destination is not None
+        return await settled(self._pools.io(self._destination.prune))
 
     async def close(self, outcome: str) -> None:
         """Commit everything and let go of the destination."""

@@ -105,6 +105,7 @@ async def run(
         if rejects is not None:
             reject_file = RejectsFile(rejects, pools.io) if units is None else LedgerRejects(rejects, units, pools.io)
         accounts = Accounts(plan, reject_file, max_rejects, progress, failures, units)
+        pools.found.refuse, pools.found.tolerant = accounts.refuse, rejects is not None
         if units is not None:
             units.settle = accounts.settle
         try:

@@ -49,7 +49,7 @@ def _total(report: Report | BranchReport, plan: Plan, trace: Trace) -> None:
     elif last.shape == "sink":
         outcome = trace.outcomes[last.name]
         taken = outcome.records + outcome.unfinished
-        report.stages.append(StageReport(last.label, taken, taken))
+        report.stages.append(StageReport(last.label, taken + outcome.rejected, taken, outcome.rejected))
         report.written, report.unfinished = outcome.records, outcome.unfinished
         report.outputs, report.bytes_written = outcome.files, outcome.nbytes
         report.items = outcome.items

@@ -297,8 +297,12 @@ class Units:
             return "records of it were set aside, and this run has no rejects file"
         why, fresh = stale(unit, file.path, self.destination, self._stopping)
         if why is None and fresh is not None:
-            self._ledger.submit(refresh_unit(key, *fresh))
+            self._refresh(unit, fresh)
         return why
+
+    def _refresh(self, unit: Unit, fresh: Fresh) -> None:
+        """Its files have other signatures, and the same bytes."""
+        self._ledger.submit(refresh_unit(unit.key, *fresh))
 
 
 Fresh = tuple[Version, int, tuple[Output, ...]]

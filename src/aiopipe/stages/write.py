@@ -1,4 +1,4 @@
-"""`write`: records as files, each visible only when it is complete."""
+"""`write`: records as files, or as rows of a table, visible only when they are complete."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from aiopipe.errors import OutputError, UsageError
 from aiopipe.model import FileRef, Position, display_path
 from aiopipe.options import option
 from aiopipe.stage import Context, Outcome, Sink, Source, Units
+from aiopipe.stages._tables import to_table
+from aiopipe.storage.databases.address import Address, Filling, address_of
+from aiopipe.storage.databases.rows import rows_of
 from aiopipe.storage.settle import settled
 from aiopipe.storage.stdout import StandardOutput
 from aiopipe.storage.write import Temporary, make_directories, sync_directories, trouble, write_whole
@@ -29,32 +32,65 @@ _WRITES = 2  # outputs, or groups of small ones, on their way to the disk at onc
 
 @dataclass(frozen=True, repr=False)
 class Write(Sink):
-    """Write records to a directory that mirrors the input, to one file, or to standard output.
+    """Write records to a directory that mirrors the input, to one file, to standard output, or to a table.
 
     TO is a directory (it ends in /, or exists): each input file becomes one output file at the same relative
     path; or a file, which gets all records under one header; or - for standard output. An output appears under
     its name only when it is complete and on the disk; until then the old file stays as it is.
+
+    It may be a table: sqlite:///file.db#table. Each input file is a transaction, in which its rows and a note in
+    _aiopipe_units stand or fall together: the next run passes over files that are done, and replaces the rows of those
+    that have changed. Columns are matched by name; a table that is not there is made, all columns TEXT.
     """
 
     word: ClassVar[str] = "write"
     example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 3 then write -"
 
-    to: str = option(positional="one", help="a directory, a file, or - for standard output", result=False)
+    to: str = option(positional="one", help="a directory, a file, - for standard output, or a table", result=False)
     format: Any = option(
         None,
         choices=("csv", "tsv", "jsonl"),
         help="how to write (default: by the name of the output, else as read)",
     )
+    on_conflict: Any = option(
+        "error",
+        choices=("error", "ignore", "update"),
+        help="a row whose key is in the table: at fault, passed over, or written over the old one",
+    )
+    empty: Any = option("null", choices=("null", "text"), help="what a table gets for an empty field: NULL, or ''")
+    unit_column: str = option("_unit", metavar="COLUMN", help="column of a table that says which file a row is of")
+    types: Any = option((), kind="pairs", metavar="COLUMN=TYPE", help="SQL types for a table that is made")
+    key: Any = option((), kind="texts", metavar="COLUMN", help="primary key of a table that is made, and for update")
+    append: bool = option(False, kind="flag", help="add rows to a table each time, without a note of what is done")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.to:
             raise UsageError("no output is named", stage="write", hint="a directory, a file, or -")
+        if self.table is None and self.filling != Filling():
+            changed = [n for n in Filling.__slots__ if getattr(self, n) != getattr(Filling(), n)]
+            raise UsageError(
+                f"--{changed[0].replace('_', '-')} is for tables, and {self.to} is none",
+                stage="write",
+                hint="such as sqlite:///file.db#table",
+            )
+        if self.table is not None and self.format is not None:
+            raise UsageError("--format is for files", stage="write", hint="leave it out: a table has columns")
+
+    @property
+    def table(self) -> Address | None:
+        """The table, where that is the output."""
+        return address_of(self.to)
+
+    @property
+    def filling(self) -> Filling:
+        """How rows go into a table."""
+        return Filling(self.on_conflict, self.empty, self.unit_column, self.types, self.key, self.append)
 
     @property
     def is_directory(self) -> bool:
         """Whether outputs mirror the input."""
-        return self.to != "-" and (self.to.endswith(("/", os.sep)) or os.path.isdir(self.to))
+        return self.to != "-" and self.table is None and (self.to.endswith(("/", os.sep)) or os.path.isdir(self.to))
 
     @property
     def home(self) -> str | None:
@@ -63,8 +99,8 @@ class Write(Sink):
 
     @property
     def per_unit(self) -> bool:
-        """Only a directory gets an output for each input."""
-        return self.is_directory
+        """A directory gets an output for each input, a table rows that say which input they are of."""
+        return self.is_directory or (self.table is not None and not self.append)
 
     def output_of(self, relative: str) -> str:
         """The path of the output for the input at `relative`; OutputError where it would leave the directory."""
@@ -83,6 +119,10 @@ class Write(Sink):
         matches = getattr(source, "matches", None)
         if matches is None or self.to == "-":
             return
+        if self.table is not None:
+            if self.table.scheme == "sqlite" and matches(self.table.database):
+                raise UsageError(f"{self.table.database} is among the input", stage="write", hint="write elsewhere")
+            return
         if self.is_directory:
             examples = [_restyled(e, self.format) for e in source.examples()]  # type: ignore[attr-defined]
             if any(matches(os.path.join(self.to, e)) for e in examples):
@@ -95,7 +135,11 @@ class Write(Sink):
             raise UsageError(f"the output {self.to} is among the input", stage="write", hint="write to another name")
 
     def encode(self, parcel: Any, kind: str) -> Any:
-        """Records as the bytes of the output."""
+        """Records as the bytes, or the rows, of the output."""
+        if self.table is not None:
+            if kind != "records":
+                raise UsageError(f"a table cannot take {kind}", stage="write", hint="it takes records, as read gives")
+            return rows_of(parcel, self.empty)
         style = self._style()
         if kind != "records":
             return encode_items(parcel, style or "jsonl")
@@ -110,6 +154,8 @@ class Write(Sink):
         """Write everything; what is not complete at the end is removed."""
         if self.to == "-":
             return await _to_stdout(parcels, context)
+        if self.table is not None:
+            return await to_table(self.table, self.filling, parcels, context)
         if self.is_directory:
             return await _Mirror(self, context).consume(parcels)
         return await _to_file(self.to, parcels, context)

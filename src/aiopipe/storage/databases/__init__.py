@@ -1,0 +1,1 @@
+"""Tables of databases as sinks: rows and the note that says whose they are, in one transaction."""

@@ -1,0 +1,15 @@
+"""The table behind an address, with the driver that it needs."""
+
+from __future__ import annotations
+
+from aiopipe.storage.databases.address import Address, Filling
+from aiopipe.storage.databases.table import Table
+
+__all__ = ["open_table"]
+
+
+def open_table(address: Address, filling: Filling) -> Table:
+    """Connect. Blocks; OutputError where the database cannot be reached, UsageError where its driver is missing."""
+    from aiopipe.storage.databases.sqlite import SqliteTable
+
+    return SqliteTable(address, filling)
