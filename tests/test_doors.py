@@ -210,6 +210,12 @@ ALSO: list[tuple[str, Callable[[], Stage], str, str]] = [
         f"{HERE} --retries 3 --breaker 2",
         f'function = "{HERE}"\nretries = 3\nbreaker = "failures=2"',
     ),
+    (
+        "write",
+        lambda: Write("https://host/rows", batch=50, headers={"Authorization": "env:TOKEN"}),
+        "https://host/rows --batch 50 --headers Authorization=env:TOKEN",
+        'to = "https://host/rows"\nbatch = 50\nheaders = { Authorization = "env:TOKEN" }',
+    ),
     ("dedupe", Dedupe, "", ""),
     ("head", Head, "", ""),
     ("hash", lambda: Hash("b3"), "-a blake3", 'algorithms = "blake3"'),
