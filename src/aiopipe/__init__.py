@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
+    from aiopipe.imports import preload
     from aiopipe.job.report import Report
     from aiopipe.model import FileRef, Position, Reject
     from aiopipe.policy import Breaker, Retry
@@ -86,6 +87,7 @@ _HOMES = {
     "Skip": "aiopipe.stages.skip",
     "Tee": "aiopipe.stages.tee",
     "Write": "aiopipe.stages.write",
+    "preload": "aiopipe.imports",
     "stage": "aiopipe.stages.user",
 }  # fmt: skip
 
@@ -94,7 +96,7 @@ __all__ = [
     "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "Map", "Mask", "Merge", "OutputError",
     "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "RequestError", "Retry", "Route",
     "Row", "Select", "Sink", "Skip", "Source", "Stream", "Tee", "TooManyRejectsError", "Transform",
-    "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+    "UnknownNameError", "UsageError", "WorkerError", "Write", "preload", "stage",
 ]  # fmt: skip
 
 

@@ -497,9 +497,9 @@ class Pipeline:
         and the report; only where each file is made into its own output. retries: how often an attempt
         is made again that a worker took with it, or during which the input changed.
         """
-        from aiopipe.job.run import run
+        from aiopipe.imports import off_the_loop
 
-        return await run(
+        made: Report = await (await off_the_loop()).run(
             self,
             rejects=rejects,
             max_rejects=max_rejects,
@@ -512,6 +512,7 @@ class Pipeline:
             keep_going=keep_going,
             retries=retries,
         )
+        return made
 
     def run_sync(self, **job: Any) -> Report:
         """`run` for plain code, also inside a thread of an async program; `job` as for `run`."""
