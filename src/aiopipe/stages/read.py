@@ -44,9 +44,12 @@ class Read(Source):
     """
 
     word: ClassVar[str] = "read"
+    tells_cut: ClassVar[bool] = True
     example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 2 then write -"
 
-    paths: Any = option(kind="texts", positional="many", help="files, directories, globs, or - for standard input")
+    paths: Any = option(
+        kind="texts", positional="many", help="files, directories, globs, or - for standard input", result=False
+    )
     delimiter: str | None = option(None, help="character between fields, or the word tab (default: by file name)")
     quote: str = option('"', help="character around fields, or the word none")
     encoding: str = option("utf-8", help="encoding of the files, such as cp1252 or utf-16")
@@ -63,18 +66,23 @@ class Read(Source):
         help="columns of the same name: an error once named, or x, x_2, ...",
     )
     include: Any = option(
-        ("*.csv", "*.tsv"), kind="texts", metavar="GLOB", help="which names to read inside directories"
+        ("*.csv", "*.tsv"), kind="texts", metavar="GLOB", help="which names to read inside directories", result=False
     )
-    follow: bool = option(False, kind="flag", help="enter directories behind symbolic links")
+    follow: bool = option(False, kind="flag", help="enter directories behind symbolic links", result=False)
     max_record: Any = option(64 << 20, kind="size", metavar="SIZE", help="longest record to accept (default: 64MiB)")
     headers: Any = option(
-        (), kind="pairs", metavar="NAME=VALUE", help="HTTP header; the value env:NAME or file:PATH is looked up"
+        (),
+        kind="pairs",
+        metavar="NAME=VALUE",
+        help="HTTP header; the value env:NAME or file:PATH is looked up",
+        result=False,
     )
     block: Any = option(
         4 << 20,
         kind="size",
         metavar="SIZE",
         help="how much is read at once; less where --memory is little (default: 4MiB)",
+        result=False,
     )
 
     given: Any = field(default=None, init=False, repr=False)
@@ -123,6 +131,19 @@ class Read(Source):
         """Relative paths like those the files of this source have."""
         return self.finder().examples()
 
+    @property
+    def per_unit(self) -> bool:
+        """True."""
+        return True
+
+    def files(self) -> Iterator[FileRef]:
+        """The files, in order, and streams by what they are called."""
+        if "-" in self.paths:
+            yield FileRef("-", "-", 0, -1)
+        for i, path in enumerate(self.paths if self.given is not None else self._addresses()):
+            yield FileRef(shown_url(path), "stream.csv" if self.given is not None else name_of(path), i, -1)
+        yield from self.finder().files()
+
     def matches(self, path: str) -> bool:
         """Whether a file at `path` would be among the input."""
         return self.finder().matches(path)
@@ -161,9 +182,15 @@ class Read(Source):
         finder.skipped = context.found.skipped
 
         dialects: dict[bool, Dialect] = {}
+        units = context.found.units
 
         def inputs() -> Iterator[Input]:
             for file in self._files(finder, context):
+                if units is not None and not units.wants(file):
+                    if context.stopping:
+                        context.found.cut = True
+                        return
+                    continue
                 context.found.files += 1
                 tabs = _has_tabs(file.relative)
                 if tabs not in dialects:

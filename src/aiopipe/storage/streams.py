@@ -121,6 +121,7 @@ async def _blocks(stream: OpenStream | Turns, context: Context, block: int) -> A
         if not data:
             return
         yield data
+    context.found.cut = True
 
 
 def _open_stream(path: str) -> int:
