@@ -45,8 +45,9 @@ class Result:
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """Relative path -> bytes of every file below."""
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+    """Relative path -> bytes of every file below; not the ledger of a destination."""
+    files = (p for p in sorted(root.rglob("*")) if p.is_file() and ".aiopipe" not in p.parts)
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in files}
 
 
 def words(case: Path) -> list[str]:

@@ -58,11 +58,11 @@ DOORS: dict[str, tuple[Callable[[], Stage], str, str]] = {
         lambda: Read(
             ["in/*.csv", "more/"], delimiter="tab", quote="'", encoding="cp1252", no_header=True,
             types={"zip": "VARCHAR", "n": "BIGINT"}, null=["NA", "-"], duplicate_columns="number", include="*.txt",
-            follow=True, max_record="1MiB", block=4096,
+            follow=True, max_record="1MiB", headers={"Accept": "text/csv", "Authorization": "env:TOKEN"}, block=4096,
         ),
         """'in/*.csv' more/ --delimiter tab --quote "'" --encoding cp1252 --no-header --types zip=VARCHAR
         --types n=BIGINT --null NA --null=- --duplicate-columns number --include '*.txt' --follow
-        --max-record 1MiB --block 4096""",
+        --max-record 1MiB --headers Accept=text/csv --headers Authorization=env:TOKEN --block 4096""",
         """paths = ["in/*.csv", "more/"]
         delimiter = "tab"
         quote = "'"
@@ -74,6 +74,7 @@ DOORS: dict[str, tuple[Callable[[], Stage], str, str]] = {
         include = "*.txt"
         follow = true
         max_record = "1MiB"
+        headers = { Accept = "text/csv", Authorization = "env:TOKEN" }
         block = 4096""",
     ),
     "find": (

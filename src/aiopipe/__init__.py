@@ -22,9 +22,11 @@ if TYPE_CHECKING:
         ExpressionError,
         FunctionError,
         InputError,
+        LockedError,
         OutputError,
         RecordError,
         RequestError,
+        StoppedError,
         TooManyRejectsError,
         UnknownNameError,
         UsageError,
@@ -58,8 +60,9 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         [
-            "AiopipeError", "ExpressionError", "FunctionError", "InputError", "OutputError", "RecordError",
-            "RequestError", "TooManyRejectsError", "UnknownNameError", "UsageError", "WorkerError",
+            "AiopipeError", "ExpressionError", "FunctionError", "InputError", "LockedError", "OutputError",
+            "RecordError", "RequestError", "StoppedError", "TooManyRejectsError", "UnknownNameError", "UsageError",
+            "WorkerError",
         ],
         "aiopipe.errors",
     ),
@@ -91,10 +94,10 @@ _HOMES = {
 
 __all__ = [
     "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef",
-    "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "Map", "Mask", "Merge", "OutputError",
-    "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "RequestError", "Retry", "Route",
-    "Row", "Select", "Sink", "Skip", "Source", "Stream", "Tee", "TooManyRejectsError", "Transform",
-    "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+    "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask", "Merge",
+    "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "RequestError", "Retry",
+    "Route", "Row", "Select", "Sink", "Skip", "Source", "StoppedError", "Stream", "Tee", "TooManyRejectsError",
+    "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
 ]  # fmt: skip
 
 

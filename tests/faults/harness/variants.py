@@ -14,12 +14,15 @@ __all__ = ["VARIANTS"]
 @contextlib.contextmanager
 def in_place() -> Iterator[None]:
     """Outputs are opened under their own names, and written there."""
+    from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Temporary
 
-    def begin(self: Temporary, target: str) -> None:
+    def begin(self: Temporary, target: str, *, hashed: bool = False) -> None:
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         self.target = self.path = target
         self.nbytes = 0
+        self._checksum = Checksum() if hashed else None
+        self._grown = []
         self._fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
 
     before = Temporary.__init__
