@@ -12,6 +12,7 @@ from aiopipe import Filter, Map, OutputError, Read, Write
 from aiopipe.model import FileRef
 from aiopipe.options import option
 from aiopipe.stage import Source
+from aiopipe.storage.write import folds_case
 from tests.faults.functions import same
 from tests.support import failure, rejects, write
 
@@ -125,3 +126,21 @@ def test_a_link_that_stands_where_an_output_goes_is_replaced_and_not_followed(tm
     assert not (tmp_path / "out/x.csv").is_symlink()
     assert (tmp_path / "out/x.csv").read_bytes() == DATA
     assert path
+
+
+def test_names_that_a_disk_takes_for_one_are_refused_and_no_output_replaces_another(tmp_path, monkeypatch):
+    """Seen from a disk that heeds no case; this one is asked first."""
+    for name in ("a.csv", "A.csv", "b.csv"):
+        write(tmp_path / "in" / name, DATA + name.encode() + b",\n")
+    pipeline = Read(tmp_path / "in", block=8) | Write(f"{tmp_path}/out/")
+    if not folds_case(str(tmp_path)):
+        assert pipeline.run_sync().outputs == 3
+        assert outputs(tmp_path / "out") == {"a.csv", "A.csv", "b.csv"}
+    monkeypatch.setattr("aiopipe.stages.write.folds_case", lambda directory: True)
+    error = failure(pipeline, ledger=False)
+    assert isinstance(error, OutputError)
+    assert "A.csv" in str(error)
+    assert "one name on this disk" in str(error)
+    for name in ("caf\u00e9", "cafe\u0301"):
+        write(tmp_path / "in2" / f"{name}.csv", DATA)
+    assert "one name" in str(failure(Read(tmp_path / "in2") | Write(f"{tmp_path}/out2/"), ledger=False))
