@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
+    from aiopipe.imports import preload
     from aiopipe.job.report import Report
     from aiopipe.model import FileRef, Position, Reject
     from aiopipe.policy import Breaker, Retry
@@ -95,6 +96,7 @@ _HOMES = {
     "Tee": "aiopipe.stages.tee",
     "Unbatch": "aiopipe.stages.unbatch",
     "Write": "aiopipe.stages.write",
+    "preload": "aiopipe.imports",
     "stage": "aiopipe.stages.user",
 }  # fmt: skip
 
@@ -103,7 +105,8 @@ __all__ = [
     "Fetch", "FileRef", "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map",
     "Mask", "Merge", "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report",
     "RequestError", "Retry", "Route", "Row", "Select", "Sink", "Skip", "Source", "StoppedError", "Stream", "Tee",
-    "TooManyRejectsError", "Transform", "Unbatch", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+    "TooManyRejectsError", "Transform", "Unbatch", "UnknownNameError", "UsageError", "WorkerError", "Write", "preload",
+    "stage",
 ]  # fmt: skip
 
 
