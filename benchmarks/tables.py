@@ -91,9 +91,7 @@ def main() -> None:
 
         jobs: dict[str, Callable[[], None]] = {
             "aiopipe": lambda: ours(source, options.to or f"sqlite:///{database}"),
-            "by hand": lambda: (
-                by_hand_postgres(source, options.to) if options.to else by_hand_sqlite(source, database)
-            ),
+            "by hand": lambda: by_hand_postgres(source, options.to) if options.to else by_hand_sqlite(source, database),
         }
         took: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}
         for run in range(options.runs + 1):

@@ -12,6 +12,7 @@ import pytest
 
 import aiopipe
 from aiopipe import (
+    Batch,
     Breaker,
     Collect,
     Dedupe,
@@ -33,6 +34,7 @@ from aiopipe import (
     Select,
     Skip,
     Tee,
+    Unbatch,
     Write,
 )  # fmt: skip
 from aiopipe.cli.completion import complete_stages
@@ -165,6 +167,12 @@ DOORS: dict[str, tuple[Callable[[], Stage], str, str]] = {
         max_response = "1MB"
         idempotency_key = "X-Key\"""",
     ),
+    "batch": (
+        lambda: Batch(100, bytes="1MB", within="2s"),
+        "100 --bytes 1MB --within 2s",
+        'count = 100\nbytes = "1MB"\nwithin = 2',
+    ),
+    "unbatch": (Unbatch, "", ""),
     "tee": (
         lambda: Tee(Filter("x > 1") | Write("a/"), Write("b/")),
         "[ filter 'x > 1' then write a/ ] [ write b/ ]",
@@ -240,6 +248,27 @@ ALSO: list[tuple[str, Callable[[], Stage], str, str]] = [
         lambda: Map(polite, retries=3, breaker=2),
         f"{HERE} --retries 3 --breaker 2",
         f'function = "{HERE}"\nretries = 3\nbreaker = "failures=2"',
+    ),
+    (
+        "write",
+        lambda: Write("https://host/rows", batch=50, headers={"Authorization": "env:TOKEN"}),
+        "https://host/rows --batch 50 --headers Authorization=env:TOKEN",
+        'to = "https://host/rows"\nbatch = 50\nheaders = { Authorization = "env:TOKEN" }',
+    ),
+    (
+        "write",
+        lambda: Write(
+            "sqlite:///x.db#t", on_conflict="update", empty="text", unit_column="f", types={"n": "REAL"}, key=["id"]
+        ),
+        "sqlite:///x.db#t --on-conflict update --empty text --unit-column f --types n=REAL --key id",
+        'to = "sqlite:///x.db#t"\non_conflict = "update"\nempty = "text"\nunit_column = "f"\n'
+        'types = { n = "REAL" }\nkey = "id"',
+    ),
+    (
+        "write",
+        lambda: Write("sqlite:///x.db#t", append=True),
+        "sqlite:///x.db#t --append",
+        'to = "sqlite:///x.db#t"\nappend = true',
     ),
     ("fetch", lambda: Fetch("http://x/", retries=0), "http://x/ --retries 0", 'url = "http://x/"\nretries = 0'),
     ("dedupe", Dedupe, "", ""),

@@ -359,7 +359,7 @@ def test_a_run_that_is_asked_to_stop_keeps_whole_units_only(here: Path) -> None:
     [
         ("sqlite:///x.db", {}, "names no table"),
         ("sqlite:///#t", {}, "names no file"),
-        ("mysql://host/db#t", {}, "mysql:// cannot be written"),
+        ("mysql://host/db#t", {}, "mysql:// cannot be written to"),
         ("out/", {"append": True}, "--append is for tables"),
         ("sqlite:///x.db#t", {"format": "csv"}, "--format is for files"),
         ("sqlite:///x.db#t", {"on_conflict": "replace"}, "on_conflict is 'replace'"),

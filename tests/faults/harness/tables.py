@@ -52,8 +52,12 @@ class Loading(Job):
     @property
     def command(self) -> list[str]:
         """The arguments of `aiopipe`."""
-        words = [f"read {self.root}/in --block {self.block}", *filter(None, [self.middle]), f"write '{self.to}#{self.table}'"]
-        return ["pipe", "--no-progress", *shlex.split(" then ".join(words))]
+        words = [
+            f"read {self.root}/in --block {self.block}",
+            *filter(None, [self.middle]),
+            f"write '{self.to}#{self.table}'",
+        ]
+        return ["pipe", "--no-progress", *shlex.split(" then ".join(filter(None, words)))]
 
     def once(self) -> list[Any]:
         """Run it undisturbed, and what the table has then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from aiopipe.errors import UsageError, nearest
 from aiopipe.storage.urls import is_url
@@ -49,7 +49,7 @@ def address_of(to: str) -> Address | None:
     scheme = to.partition("://")[0].lower()
     scheme = "postgresql" if scheme == "postgres" else scheme
     if scheme not in WRITABLE:
-        raise UsageError(f"{scheme}:// cannot be written", stage="write", hint=nearest(scheme, WRITABLE))
+        raise UsageError(f"{scheme}:// cannot be written to", stage="write", hint=nearest(scheme, (*WRITABLE, "https")))
     rest, _, table = to.partition("#")
     table = table.strip()
     if not table or re.search(r"[\s;\"'\0]", table):
@@ -66,7 +66,7 @@ def _bare(url: str) -> str:
     """The address without a password and a query, which may hold one."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit((parts.scheme, user.partition(":")[0] + at + host, parts.path, "", ""))
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}"
 
 
 def unit_name(relative: str) -> str:
