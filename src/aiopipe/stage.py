@@ -272,6 +272,7 @@ class Transform(Stage):
     """A stage in the middle. takes: the kinds it can work on."""
 
     takes: ClassVar[tuple[str, ...]] = ("records",)
+    regroups: ClassVar[bool] = False  # several become one, or one several, and none is lost or added
 
     def gives(self, kind: str) -> str:
         """The kind of what comes out when `kind` goes in."""
@@ -568,9 +569,9 @@ class Pipeline:
         the ledger, whose input is gone. shutdown_timeout: seconds that a run has to finish what is in flight once
         `stop` is set; then it is cancelled and raises StoppedError.
         """
-        from aiopipe.job.run import run
+        from aiopipe.imports import off_the_loop
 
-        return await run(
+        made: Report = await (await off_the_loop()).run(
             self,
             rejects=rejects,
             max_rejects=max_rejects,
@@ -587,6 +588,7 @@ class Pipeline:
             ledger=ledger,
             shutdown_timeout=shutdown_timeout,
         )
+        return made
 
     def run_sync(self, **job: Any) -> Report:
         """`run` for plain code, also inside a thread of an async program; `job` as for `run`."""
