@@ -262,6 +262,7 @@ def terminable() -> Iterator[None]:
 
     previous = signal.signal(signal.SIGTERM, on_term)
     threshold = gc.get_threshold()
+    gc.enable()
     gc.set_threshold(100_000, 50, 50)  # millions of small tuples, no cycles: 5 % of the time otherwise
     try:
         yield

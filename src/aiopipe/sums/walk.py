@@ -66,12 +66,16 @@ def _kind(mode: int) -> str:
     return next((name for test, name in _KINDS if test(mode)), "special")
 
 
-@dataclass(slots=True)
 class _Directory:
-    prefix: bytes  # the path with its trailing slash
-    below: bytes  # the same, relative to the root that was asked for
-    device: int
-    ancestors: frozenset[tuple[int, int]]
+    """`prefix` is the path with its trailing slash, `below` the same relative to the root that was asked for."""
+
+    __slots__ = ("ancestors", "below", "device", "prefix")
+
+    def __init__(self, prefix: bytes, below: bytes, device: int, ancestors: frozenset[tuple[int, int]]) -> None:
+        self.prefix = prefix
+        self.below = below
+        self.device = device
+        self.ancestors = ancestors
 
 
 class Walk:
