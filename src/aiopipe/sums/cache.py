@@ -42,7 +42,7 @@ class CacheOptions:
 
     `key` names what must be equal: `ctime` (size, both times and the inode; the safest), `mtime` (size,
     time of modification and inode; a chmod or a new hard link changes nothing), `size+mtime` (for trees that
-    were copied with their times). Digests older than `rehash_older` seconds are made again.
+    were copied with their times). Digests older than `rehash_older` seconds are made again; with 0 all of them.
     """
 
     path: str
@@ -75,6 +75,7 @@ _ALL = """
 SELECT name, size, mtime_ns, ctime_ns, ino, digest, hashed_at_ns, algorithm FROM digests
 WHERE directory = ? AND name BETWEEN ? AND ?
 """
+_BELOW = "SELECT DISTINCT directory FROM digests WHERE directory = ? OR directory > ? AND directory < ?"
 _ONE = _ALL.replace(", algorithm FROM", " FROM") + "AND algorithm = ?"
 
 
@@ -125,7 +126,8 @@ class CachedReader(Reader):
         results: list[FileHash | None] = []
         missing: list[int] = []
         stat, older = os.stat, self._options.rehash_older
-        oldest = begun_ns - int(older * 1e9) if older is not None else 0
+        # 0 is everything, also what seems to have been hashed in the future.
+        oldest = 0 if older is None else begun_ns - int(older * 1e9) if older else _BITS
         with_ctime, with_inode = self._times
         make: Any = tuple.__new__
         for place, path in enumerate(paths):
@@ -268,6 +270,38 @@ class CacheWriter:
         with self._lock:
             self._connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._pending = True
+
+    def prune(self, roots: Iterable[bytes]) -> int:
+        """Forget the files below these roots that are no longer there; how many they were.
+
+        What cannot be looked at (a directory without permission) is kept.
+        """
+        forgotten = 0
+        with self._lock:
+            execute = self._connection.execute
+            for root in map(os.path.abspath, roots):
+                below = root.rstrip(b"/")
+                bounds = (root, below + b"/", below + b"0")  # 0 is what follows a slash
+                found = execute(
+                    "SELECT DISTINCT directory FROM digests WHERE directory = ? OR directory > ? AND directory < ?",
+                    bounds,
+                ).fetchall()
+                for (directory,) in found:
+                    forgotten += self._forget_missing(directory)
+            self._pending = True
+        return forgotten
+
+    def _forget_missing(self, directory: bytes) -> int:
+        try:
+            there = set(os.listdir(directory))
+        except (FileNotFoundError, NotADirectoryError):
+            there = set()
+        except OSError:
+            return 0
+        names = self._connection.execute("SELECT DISTINCT name FROM digests WHERE directory = ?", (directory,))
+        gone = [(directory, name) for (name,) in names.fetchall() if name not in there]
+        self._connection.executemany("DELETE FROM digests WHERE directory = ? AND name = ?", gone)
+        return len(gone)
 
     def commit(self) -> None:
         """Make everything recorded so far last."""
