@@ -7,7 +7,7 @@ AIOPIPE = $(BIN)/python -m aiopipe
 BENCHED := $(VENV)/.benched
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-system test-faults-full lint types bench docs format clean
+.PHONY: help setup demo test test-system test-faults-full test-power lint types bench docs format clean
 
 help:  ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | sort | while read -r t what; do printf '%-16s %s\n' "$$t" "$$what"; done
@@ -41,10 +41,14 @@ test: $(STAMP)  ## run the tests (no root, no server, no internet)
 	$(BIN)/python -m pytest -m "not system"
 
 test-system: $(STAMP)  ## tests that need root (for a small disk), strace, b3sum, xxhsum, openssl, hashdeep
-	$(BIN)/python -m pytest -m system
+	$(BIN)/python -m pytest -m "system and not power"
 
 test-faults-full: $(STAMP)  ## every point of the fault sweeps, of which `make test` takes a sample (Linux)
 	AIOPIPE_FAULTS=full $(BIN)/python -m pytest -rA -k sweeps tests/faults
+
+test-power: $(STAMP)  ## cut the power of a disk at calls that touch it (root, a loop device, ext4)
+	$(BIN)/python -m tests.faults.harness.power --can .
+	$(BIN)/python -m pytest -rA -m power tests/system
 
 lint: $(STAMP)  ## ruff, format check, import layers
 	$(BIN)/ruff check .

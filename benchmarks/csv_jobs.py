@@ -49,6 +49,8 @@ def records(directory: str) -> int:
     """Records in all files below a directory, their headers not counted."""
     count = 0
     for entry in os.scandir(directory):
+        if entry.name == ".aiopipe":
+            continue
         lines = 0
         with open(entry.path, "rb") as file:
             while block := file.read(1 << 20):

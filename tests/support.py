@@ -55,8 +55,9 @@ def failure(pipeline: Any, **job: Any) -> AiopipeError:
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """Every file below `root` with its bytes."""
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+    """Every file below `root` with its bytes; not the ledger, which is a record and no output."""
+    files = (p for p in sorted(root.rglob("*")) if p.is_file() and ".aiopipe" not in p.parts)
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in files}
 
 
 def rejects(path: Path | str) -> list[dict[str, Any]]:

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
         ExpressionError,
         FunctionError,
         InputError,
+        LockedError,
         OutputError,
         RecordError,
         RequestError,
+        StoppedError,
         TooManyRejectsError,
         UnknownNameError,
         UsageError,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from aiopipe.stages.dedupe import Dedupe
     from aiopipe.stages.derive import Derive
     from aiopipe.stages.drop import Drop
+    from aiopipe.stages.fetch import Fetch
     from aiopipe.stages.filter import Filter
     from aiopipe.stages.find import Find
     from aiopipe.stages.hash import Hash
@@ -58,8 +61,9 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(
         [
-            "AiopipeError", "ExpressionError", "FunctionError", "InputError", "OutputError", "RecordError",
-            "RequestError", "TooManyRejectsError", "UnknownNameError", "UsageError", "WorkerError",
+            "AiopipeError", "ExpressionError", "FunctionError", "InputError", "LockedError", "OutputError",
+            "RecordError", "RequestError", "StoppedError", "TooManyRejectsError", "UnknownNameError", "UsageError",
+            "WorkerError",
         ],
         "aiopipe.errors",
     ),
@@ -70,6 +74,7 @@ _HOMES = {
     "Dedupe": "aiopipe.stages.dedupe",
     "Derive": "aiopipe.stages.derive",
     "Drop": "aiopipe.stages.drop",
+    "Fetch": "aiopipe.stages.fetch",
     "Filter": "aiopipe.stages.filter",
     "Find": "aiopipe.stages.find",
     "From": "aiopipe.stages.items",
@@ -90,11 +95,11 @@ _HOMES = {
 }  # fmt: skip
 
 __all__ = [
-    "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef",
-    "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "Map", "Mask", "Merge", "OutputError",
-    "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "RequestError", "Retry", "Route",
-    "Row", "Select", "Sink", "Skip", "Source", "Stream", "Tee", "TooManyRejectsError", "Transform",
-    "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+    "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "Fetch",
+    "FileRef", "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask",
+    "Merge", "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report",
+    "RequestError", "Retry", "Route", "Row", "Select", "Sink", "Skip", "Source", "StoppedError", "Stream", "Tee",
+    "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
 ]  # fmt: skip
 
 

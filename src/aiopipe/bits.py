@@ -43,7 +43,7 @@ _TILE = 512 << 10
 
 class _Scratch(threading.local):
     def __init__(self) -> None:
-        self.mask = np.empty(_TILE, np.bool_)
+        self.masks = np.empty((2, _TILE), np.bool_)
 
 
 _scratch = _Scratch()
@@ -78,46 +78,53 @@ def scan(data: bytes, delimiter: int, quote: int | None) -> Scan:
     size = len(data)
     b = np.frombuffer(data, np.uint8)
     signed = b.view(np.int8)
-    delimiters, newlines = _words(size), _words(size)
+    words = _words(size, 2)
     returns = quotes = False
     least = 1
+    # Few calls, and large ones: at each of them another thread may take the GIL, and must be waited for.
     for start in range(0, size, _TILE):
         stop = min(start + _TILE, size)
-        _mark_in(b, start, stop, delimiter, delimiters)
-        _mark_in(b, start, stop, 10, newlines)
+        tile, masks = b[start:stop], _scratch.masks[:, : stop - start]
+        np.equal(tile, delimiter, out=masks[0])
+        np.equal(tile, 10, out=masks[1])
+        _put(words, start, masks)
         least = min(least, int(signed[start:stop].min()))
         returns = returns or data.find(13, start, stop) >= 0
         quotes = quotes or (quote is not None and data.find(quote, start, stop) >= 0)
-    return Scan(delimiters, newlines, returns, quotes, least > 0)
+    return Scan(words[0], words[1], returns, quotes, least > 0)
 
 
 def places_of(data: bytes, byte: int) -> Words:
     """Where `byte` stands, lowest bit first. There is always a bit to spare, for the place len(data)."""
     b = np.frombuffer(data, np.uint8)
-    words = _words(len(b))
+    words = _words(len(b), 1)
     for start in range(0, len(b), _TILE):
-        _mark_in(b, start, min(start + _TILE, len(b)), byte, words)
+        tile = b[start : start + _TILE]
+        masks = _scratch.masks[:1, : len(tile)]
+        np.equal(tile, byte, out=masks[0])
+        _put(words, start, masks)
+    found: Words = words[0]
+    return found
+
+
+def _words(size: int, rows: int) -> Words:
+    words = np.empty((rows, size // 64 + 1), np.uint64)
+    words[:, -1] = 0
     return words
 
 
-def _words(size: int) -> Words:
-    words = np.empty(size // 64 + 1, np.uint64)
-    words[-1] = 0
-    return words
-
-
-def _mark_in(b: Bytes, start: int, stop: int, byte: int, words: Words) -> None:
-    mask = np.equal(b[start:stop], byte, out=_scratch.mask[: stop - start])
-    packed = np.packbits(mask, bitorder="little")
-    words.view(np.uint8)[start >> 3 : (start >> 3) + len(packed)] = packed
+def _put(words: Words, start: int, masks: Mask) -> None:
+    """Masks as bits, from place `start` on, which is a multiple of 8."""
+    packed = np.packbits(masks, axis=1, bitorder="little")
+    words.view(np.uint8)[:, start >> 3 : (start >> 3) + packed.shape[1]] = packed
 
 
 def pack(mask: Mask) -> Words:
     """The bits of a mask, lowest first; one to spare, so never no words."""
-    packed = np.packbits(mask, bitorder="little")
-    words = _words(len(mask))
-    words.view(np.uint8)[: len(packed)] = packed
-    return words
+    words = _words(len(mask), 1)
+    _put(words, 0, mask.reshape(1, -1))
+    found: Words = words[0]
+    return found
 
 
 def mark(words: Words, place: int) -> None:
@@ -215,9 +222,21 @@ class Ranked:
         word = np.repeat(np.arange(len(upto)), upto)[:number]
         return self._select(word, np.arange(first, first + number * step, step))
 
-    def some(self, numbers: Ints) -> Ints:
-        """The places with these numbers, which count from 0."""
-        return self._select(np.searchsorted(self.through, numbers, side="right"), numbers)
+    def some(self, numbers: Ints, near: Ints | None = None) -> Ints:
+        """The places with these numbers, which count from 0.
+
+        near: places not far before them, from where they are looked for; a search through all words takes thrice
+        as long.
+        """
+        if near is None:
+            return self._select(np.searchsorted(self.through, numbers, side="right"), numbers)
+        word = near >> 6
+        for _ in range(_STEPS):
+            short = self.through[word] <= numbers
+            if not short.any():
+                return self._select(word, numbers)
+            word += short
+        return self.some(numbers)
 
     def _select(self, word: Ints, numbers: Ints) -> Ints:
         wanted = (numbers - self.before[word]).view(np.uint64)
@@ -240,6 +259,7 @@ class Ranked:
         return found
 
 
+_STEPS = 8  # words to walk before a search is quicker
 _ONE, _ALL = np.uint64(1), np.uint64(2**64 - 1)
 _PAIRS, _FOURS, _BYTES = (np.uint64(int(h * (16 // len(h)), 16)) for h in ("55", "33", "0f"))
 _EACH, _TOPS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)

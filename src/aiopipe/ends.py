@@ -77,19 +77,20 @@ _FEW = 6  # columns of all records, from where on one list of all separators is 
 class Counted(Ends):
     """Ends of records that all have the same number of fields, with no separator elsewhere.
 
-    separators: records * columns of them, or more (of records behind the last). last: where the last fields end,
-    which is before a CR where the record's line end has one.
+    separators: records * columns of them, or more (of records behind the last). starts: where the records begin.
+    last: where the last fields end, which is before a CR where the record's line end has one.
     """
 
-    def __init__(self, separators: Ranked, last: Ints, columns: int) -> None:
+    def __init__(self, separators: Ranked, starts: Ints, last: Ints, columns: int) -> None:
         self.separators = separators
+        self.starts = starts
         self.last = last
         self.records, self.columns = len(last), columns
         self._asked = 0
         self._table: Ints | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Counted, (self.separators, self.last, self.columns))
+        return (Counted, (self.separators, self.starts, self.last, self.columns))
 
     @property
     def nbytes(self) -> int:
@@ -103,7 +104,7 @@ class Counted(Ends):
         if self._table is not None:
             return self._table[:, k] if rows is None else self._table[rows, k]
         if rows is not None and 4 * len(rows) < self.records:
-            return self.separators.some(rows * self.columns + k)
+            return self.separators.some(rows * self.columns + k, self.starts[rows])
         self._asked += 1
         if self._asked > _FEW:
             return self.table()[:, k] if rows is None else self.table()[rows, k]
@@ -127,4 +128,4 @@ class Counted(Ends):
 
     def head(self, records: int) -> Counted:
         """The same bits with fewer records."""
-        return Counted(self.separators, self.last[:records], self.columns)
+        return Counted(self.separators, self.starts[:records], self.last[:records], self.columns)

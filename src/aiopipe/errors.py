@@ -11,7 +11,9 @@
     │   └── WorkerError                   ... or took its process with it, or ran out of time
     ├── RequestError                      a request that was refused, or got no answer that can be used
     ├── OutputError                       a target that cannot be written
-    └── TooManyRejectsError               more records set aside than --max-rejects allows
+    │   └── LockedError                   ... because another run is writing it
+    ├── TooManyRejectsError               more records set aside than --max-rejects allows
+    └── StoppedError                      asked to stop, a run did not end within its shutdown timeout
 
 A run that went on without files that failed ends in UnitsFailedError, the ExceptionGroup of their errors.
 
@@ -32,9 +34,11 @@ __all__ = [
     "ExpressionError",
     "FunctionError",
     "InputError",
+    "LockedError",
     "OutputError",
     "RecordError",
     "RequestError",
+    "StoppedError",
     "TooManyRejectsError",
     "UnitsFailedError",
     "UnknownNameError",
@@ -137,8 +141,16 @@ class OutputError(AiopipeError):
     """A target that cannot be written."""
 
 
+class LockedError(OutputError):
+    """Another run writes into the same destination."""
+
+
 class TooManyRejectsError(AiopipeError):
     """More records were set aside than `max_rejects` allows."""
+
+
+class StoppedError(AiopipeError):
+    """A run that was asked to stop did not finish what was in flight in time, and was cancelled."""
 
 
 class UnitsFailedError(ExceptionGroup[AiopipeError]):

@@ -98,7 +98,8 @@ class Option:
     kind: "text", "int", "float", "flag", "size", "time", "texts", "pairs", "function" or "object"; "policy": text in
     the shell, a number, a text or a table in a file, a value of its own (with a method `plain`) in the library; or one
     of NESTED, whose values are made of stages: each door has its own way to write them.
-    convert: makes the canonical value of what was given, for kinds that do not say how.
+    convert: makes the canonical value of what was given, for kinds that do not say how. result: whether another
+    value may give another output; False for what only says where, how fast or how carefully.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Option:
     default: Any
     required: bool
     metavar: str
+    result: bool = True
     short: str = ""
     convert: Callable[[Any], Any] | None = None
 
@@ -147,11 +149,12 @@ def option(
     short: str = "",
     compare: bool = True,
     convert: Callable[[Any], Any] | None = None,
+    result: bool = True,
 ) -> Any:
     """Declare a field of a stage as an option of all three doors.
 
     help: one sentence. kind, positional, short and convert: see Option. choices: the allowed texts. compare: whether
-    stages with different values differ.
+    stages with different values differ. result: see Option; a finished file is done again when such an option changes.
     """
     metadata = {
         "help": help,
@@ -159,6 +162,7 @@ def option(
         "positional": positional,
         "choices": choices,
         "metavar": metavar,
+        "result": result,
         "short": short,
         "convert": convert,
     }

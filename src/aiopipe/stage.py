@@ -24,8 +24,13 @@ from aiopipe.failures import Failures
 from aiopipe.options import normalise
 
 if TYPE_CHECKING:
+    import os
+
     from aiopipe.job.report import Report
     from aiopipe.job.stream import RowStream
+    from aiopipe.model import FileRef
+    from aiopipe.storage.version import Checksum
+    from aiopipe.storage.write import Made
 
 __all__ = [
     "Apply",
@@ -47,6 +52,7 @@ __all__ = [
     "Stage",
     "Stream",
     "Transform",
+    "Units",
     "branch_of",
     "every_stage",
     "join",
@@ -103,17 +109,55 @@ class Scope:
     complete: bool = False
 
 
+class Units(Protocol):
+    """What sources and sinks tell a job that keeps a ledger; see aiopipe.job.units, which is what they get."""
+
+    def wants(self, file: FileRef) -> bool:
+        """Whether a file is to be read: False for one that is done and unchanged. Blocks."""
+        ...
+
+    def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
+        """A file was opened: what all of its bytes are to be fed to. Any thread."""
+        ...
+
+    def complete(self, file: FileRef, records: int) -> Any:
+        """All of a file's records have reached the sink, `records` of them; a ticket for the rest. In the loop."""
+        ...
+
+    def ready(self, tickets: Sequence[Any]) -> None:
+        """To be called before the first output of these units is renamed into place. Blocks."""
+        ...
+
+    def commit(self, done: Sequence[tuple[Any, Sequence[Made]]]) -> None:
+        """The outputs of these units are visible and synced. Blocks."""
+        ...
+
+
 @dataclass(slots=True)
 class Found:
     """What a source came upon: files begun and paths passed over with the reason, for the report.
 
-    streams: those that were opened, and read a little, before the run; by path. failures: files that failed.
+    streams: those that were opened, and read a little, before the run; by path. given: whose the streams are that are
+    no paths, and what opens them by their name. failures: files that failed. cut: a source stopped reading because of
+    `stopping`, before the end of its input. units: who wants to know about files, where the job keeps a ledger.
     """
 
     files: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     streams: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, tuple[object, Callable[[str], Awaitable[Any]]]] = field(default_factory=dict)
     failures: Failures = field(default_factory=Failures)
+    cut: bool = False
+    units: Units | None = None
+
+    def name(self, shown: str, owner: object, opened: Callable[[str], Awaitable[Any]]) -> str:
+        """What a stream that is no path is called: `shown`, and a number where another owner's is called so."""
+        name, number = shown, 1
+        while self.given.get(name, (owner,))[0] != owner:
+            number += 1
+            name = f"{shown} ({number})"
+        self.given[name] = (owner, opened)
+        return name
 
 
 class Context(Protocol):
@@ -147,10 +191,24 @@ class Stage:
     def __post_init__(self) -> None:
         normalise(self)
 
+    @property
+    def per_unit(self) -> bool:
+        """Whether what it does for one input file depends on that file alone, so that it can be redone alone."""
+        return False
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """What has a say in the output and is in no option, by name: a change makes finished files be done again."""
+        return {}
+
     @classmethod
     def build(cls, options: Mapping[str, Any]) -> Stage:
         """Make the stage from named options, as the shell and the pipeline file have them."""
         return cls(**options)
+
+    @property
+    def held(self) -> Mapping[str, Any]:
+        """Options whose value is an object of the program, which no file can hold, by the option's name."""
+        return {}
 
     def __repr__(self) -> str:
         shown = []
@@ -159,7 +217,7 @@ class Stage:
             value = getattr(self, f.name)
             if declared is None or value == f.default:
                 continue
-            text = _shown(value, declared["kind"])
+            text = repr(self.held[f.name]) if f.name in self.held else _shown(value, declared["kind"])
             shown.append(text if declared["positional"] else f"{f.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -178,10 +236,16 @@ class Source(Stage):
     """The beginning of a pipeline. gives: "records", "files" or "items"."""
 
     gives: ClassVar[str] = "records"
+    # Whether it sets `context.found.cut` itself where it ends early; of others that are asked to stop it is assumed.
+    tells_cut: ClassVar[bool] = False
 
     def open(self, context: Context) -> AsyncIterator[Parcel]:
         """The parcels, in order; an async generator that the engine closes early when nobody wants more."""
         raise NotImplementedError
+
+    def files(self) -> Iterator[FileRef] | None:
+        """The files that it would read, in order; None for a source that reads none. Blocks."""
+        return None
 
     async def survey(self, context: Context, wanted: frozenset[str]) -> Scope:
         """What a sample of the input tells; called once before the run, only if a stage asks for types.
@@ -254,6 +318,11 @@ class Transform(Stage):
 class Apply(Transform):
     """A transform without memory: one batch in, one batch out, any placement."""
 
+    @property
+    def per_unit(self) -> bool:
+        """True: it has no memory."""
+        return True
+
     def apply(self, batch: Any, scope: Scope) -> Any:
         """The batch transformed. Pure: the same batch and scope give the same result, in any process."""
         raise NotImplementedError
@@ -276,6 +345,15 @@ class Flow(Transform):
 @dataclass(frozen=True, repr=False)
 class Sink(Stage):
     """The end of a pipeline."""
+
+    @property
+    def home(self) -> str | None:
+        """The directory that its outputs go to and that keeps the job's ledger; None where there is none."""
+        return None
+
+    def output_of(self, relative: str) -> str:
+        """The path of the output for an input at `relative` below the job's root, where there is one for each."""
+        return relative
 
     takes: ClassVar[tuple[str, ...]] = ("records", "files", "items")
 
@@ -465,6 +543,10 @@ class Pipeline:
         debug: bool = False,
         keep_going: bool = False,
         retries: int = 1,
+        force: bool = False,
+        prune: bool = False,
+        ledger: bool | None = None,
+        shutdown_timeout: float | str = 25.0,
     ) -> Report:
         """Run to the end and return the report.
 
@@ -480,6 +562,11 @@ class Pipeline:
         a worker died) leaves no new output, the others are made, and the run ends in UnitsFailedError with the errors
         and the report; only where each file is made into its own output. retries: how often an attempt
         is made again that a worker took with it, or during which the input changed.
+
+        A run that writes to a directory keeps a ledger there, in .aiopipe/, and passes over inputs that are done
+        and unchanged; ledger=False keeps none. force: do them all the same. prune: remove outputs, on record in
+        the ledger, whose input is gone. shutdown_timeout: seconds that a run has to finish what is in flight once
+        `stop` is set; then it is cancelled and raises StoppedError.
         """
         from aiopipe.job.run import run
 
@@ -495,6 +582,10 @@ class Pipeline:
             debug=debug,
             keep_going=keep_going,
             retries=retries,
+            force=force,
+            prune=prune,
+            ledger=ledger,
+            shutdown_timeout=shutdown_timeout,
         )
 
     def run_sync(self, **job: Any) -> Report:

@@ -104,7 +104,10 @@ def test_select_gives_the_places_with_the_numbers_asked_for(found, data):
     ranked = Ranked(packed(found))
     numbers = np.array(sorted(data.draw(st.sets(st.integers(0, max(len(order) - 1, 0))))), np.int64)
     if order:
-        assert ranked.some(numbers).tolist() == [order[i] for i in numbers]
+        wanted = np.array([order[i] for i in numbers], np.int64)
+        assert ranked.some(numbers).tolist() == wanted.tolist()
+        for before in (0, 1, 63, 64, 400, 1001):
+            assert ranked.some(numbers, np.maximum(wanted - before, 0)).tolist() == wanted.tolist()
     step = data.draw(st.integers(1, 40))
     first = data.draw(st.integers(0, step - 1))
     most = max(0, -(-(len(order) - first) // step))

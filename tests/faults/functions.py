@@ -113,3 +113,17 @@ def dies_once(mark, row):
 
 def gives_what_does_not_pickle(value):
     return (lambda: value) if "3.csv" in str(value) else str(value)
+
+
+def shout_text(row):
+    return {**row, "text": row["text"].upper()}
+
+
+async def async_same(row):
+    await asyncio.sleep(0)
+    return row
+
+
+async def every_row(rows):
+    async for row in rows:
+        yield row

@@ -96,11 +96,12 @@ def failing_at_all(run, failing, k):
     return True
 
 
-def test_a_full_disk_under_the_rejects_file_ends_the_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("to", "k"), [("out.csv", 1), ("out/", 2)])  # into out/, they are written at the end
+def test_a_full_disk_under_the_rejects_file_ends_the_run(to, k, tmp_path, monkeypatch):
     path = write(tmp_path / "in.csv", "id\n" + "1,2\n" * 5000)
     write(tmp_path / "rejects.csv", "old")
-    Failing(monkeypatch, "write", 1, errno.ENOSPC)
-    error = failure(Read(path, block=500) | Write(f"{tmp_path}/out/"), rejects=str(tmp_path / "rejects.csv"))
+    Failing(monkeypatch, "write", k, errno.ENOSPC)
+    error = failure(Read(path, block=500) | Write(f"{tmp_path}/{to}"), rejects=str(tmp_path / "rejects.csv"))
     assert isinstance(error, AiopipeError)
     assert "No space left" in str(error)
     assert (tmp_path / "rejects.csv").read_text() == "old"
@@ -110,13 +111,13 @@ def test_a_full_disk_under_the_rejects_file_ends_the_run(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 @pytest.mark.parametrize("to", ["", "all.csv"])
 def test_a_disk_that_is_really_full(to, inputs, tmp_path):
-    """A file system of 64 KiB, with old outputs on it, and more to write than there is room for."""
+    """A file system of 400 KiB, with old outputs on it, and more to write than there is room for."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("this system lets nobody mount")
     try:
-        write(inputs / "zz.csv", "id\n" + "123456789\n" * 20_000)
+        write(inputs / "zz.csv", "id\n" + "123456789\n" * 100_000)
         for name in ("zz.csv", "all.csv"):
             write(disk / name, "old")
         error = failure(Read(inputs, block=4000) | Write(f"{disk}/{to}"))
@@ -126,7 +127,7 @@ def test_a_disk_that_is_really_full(to, inputs, tmp_path):
         assert after["zz.csv"] == after["all.csv"] == b"old"
         for name in after.keys() - {"zz.csv", "all.csv"}:
             assert after[name] == (inputs / name).read_bytes()
-        assert list(disk.glob(".*")) == []
+        assert list(disk.rglob(".aiopipe-*")) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

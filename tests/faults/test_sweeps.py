@@ -61,6 +61,18 @@ def test_an_output_has_its_name_only_when_its_bytes_are_on_a_slow_disk(job, work
     assert swept(place, "slow", job=job, workers=workers, needs=2) == []
 
 
+def test_real_runs_killed_at_random_moments_come_to_the_same_end(place):
+    """Threads, worker processes, any stages; 200 seeds in full."""
+    seeds = ["--seeds", "200"] if FULL else ["--first", "17", "--seeds", "3"]
+    command = [sys.executable, "-m", "tests.faults.harness.kills", str(place), *seeds]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=6000 if FULL else 300, cwd=HOME)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    print(f"{found['points']} runs killed")
+    assert found["wrong"] == []
+    assert found["points"] >= 3
+
+
 def test_a_writer_that_writes_in_place_is_found_out(place):
     assert any("torn" in wrong for wrong in swept(place, "kill", variant="in-place", sample=20))
 

@@ -57,7 +57,12 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
         click.echo(str(report.debug), err=True)
     if report.rejected:
         click.echo(f"{counted(report.rejected, 'record')} set aside in {options.rejects}", err=True)
-    return signalled or (EXIT_REJECTS if report.rejected else EXIT_DONE)
+    if report.rejected_before:
+        more = " more" if report.rejected else ""
+        click.echo(
+            f"{counted(report.rejected_before, 'record')}{more} set aside there earlier, of files now skipped", err=True
+        )
+    return signalled or (EXIT_REJECTS if report.rejected or report.rejected_before else EXIT_DONE)
 
 
 async def _run(pipeline: Pipeline, options: JobOptions) -> tuple[Report | None, int | None]:

@@ -82,17 +82,18 @@ def _marks(data: bytes, dialect: Dialect) -> _Marks | None:
 def _rectangle(marks: _Marks, columns: int) -> Index | None:
     """The common case: every record has `columns` fields. None when line feeds stand elsewhere."""
     separators = Ranked(marks.separators)
-    ends = bits.places(marks.newlines)
-    n = len(ends)
+    n = bits.count(marks.newlines)
     if separators.total != n * columns:
         return None
-    # Every last separator is a line feed, and no other is one.
-    if not (separators.rank(ends) == np.arange(columns - 1, n * columns, columns)).all():
+    # There are as many line feeds as records; if every last separator is one, no other is.
+    ends = separators.every(columns - 1, columns, n)
+    closing = ends[:-1] if n and int(ends[-1]) == len(marks.b) else ends
+    if not (marks.b[closing] == 10).all():
         return None
     starts, stops, stems = _lines(marks, ends)
     if columns == 1 and bool((stems == starts).any()):
         return None  # blank lines are no records
-    return Index(starts, Counted(separators, stems, columns), stops, None, [], marks.quoted, n, marks.lines)
+    return Index(starts, Counted(separators, starts, stems, columns), stops, None, [], marks.quoted, n, marks.lines)
 
 
 def _lines(marks: _Marks, ends: Ints) -> tuple[Ints, Ints, Ints]:

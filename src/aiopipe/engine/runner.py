@@ -212,6 +212,8 @@ async def _work(
     if node.shape == "source":
         if await edges.wanted(i):
             await _emit(stage.open(workers), writers[0], node, None, edges.bases[i])
+            if workers.stopping and not stage.tells_cut and not writers[0].cancelled:
+                workers.found.cut = True  # perhaps: who knows what a user's source did
     elif node.shape == "merge":
         gates = [edges.gates.get((a, i)) for a in node.after]
         await merge(node, readers, writers[0], gates)

@@ -25,6 +25,7 @@ from aiopipe.carried import carried
 from aiopipe.errors import UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
 from aiopipe.stage import Found
+from aiopipe.storage.settle import settled
 from aiopipe.watch import KILLED, leashed
 
 __all__ = ["Workers", "cores"]
@@ -155,7 +156,11 @@ class Workers:
                         ) from None
                     skip[row] = why
                 except BrokenExecutor as error:
-                    raise WorkerError(f"the worker processes are gone: {error}", stage=node.name) from None
+                    raise WorkerError(
+                        f"the worker processes are gone: {error}",
+                        stage=node.name,
+                        hint="a script whose stages use processes runs its pipeline under `if __name__ == '__main__':`",
+                    ) from None
         finally:
             if diary is not None:
                 with contextlib.suppress(OSError):
@@ -164,14 +169,14 @@ class Workers:
     async def aclose(self) -> None:
         """Wait for what runs, drop what waits, end every thread and process."""
         self.leash.set()
+        for stream in self.found.streams.values():
+            await settled(stream.aclose())  # peeked into, never read
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
         def close() -> None:
             for pool in (self._compute, self.files, *self._own):
                 pool.shutdown(wait=True, cancel_futures=True)
-            for stream in self.found.streams.values():
-                stream.close()  # peeked into, never read
             if self._processes is not None:
                 self._processes.stop()
                 self._processes.join()

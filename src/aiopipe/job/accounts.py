@@ -6,15 +6,16 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from aiopipe.batch import Segment
 from aiopipe.engine.runner import Envelope
 from aiopipe.errors import RecordError, TooManyRejectsError
 from aiopipe.failures import Failures
-from aiopipe.job.rejects import Places, RejectsFile, error_of
+from aiopipe.job.rejects import LedgerRejects, Places, RejectsFile, error_of
 from aiopipe.job.report import BranchReport, Report, StageReport
+from aiopipe.job.units import Units
 from aiopipe.model import FileRef, Reject
 from aiopipe.plan import Plan
 
@@ -33,16 +34,17 @@ class Accounts:
 
     rejects: where they go; None means that the first one ends the run. limit: how many may go there.
     progress: called with the report so far, about ten times a second. failures: what a run without a rejects file
-    does about a record that cannot be used.
+    does about a record that cannot be used. units: of a job with a ledger.
     """
 
     def __init__(
         self,
         plan: Plan,
-        rejects: RejectsFile | None,
+        rejects: RejectsFile | LedgerRejects | None,
         limit: int | None,
         progress: Callable[[Report], None] | None,
         failures: Failures,
+        units: Units | None = None,
     ) -> None:
         self.report = Report()
         self._failures = failures
@@ -55,6 +57,7 @@ class Accounts:
         # A record that several branches refuse: their order is that of the plan.
         self._ranks = {s.label: i for i, s in enumerate(steps)}
         self._rejects = rejects
+        self._units = units
         self._limit = limit
         self._progress = progress
         self._told = 0.0
@@ -103,6 +106,9 @@ class Accounts:
         parcel = envelope.parcel
         if any(t.name in self._parsers for t in envelope.tallies):
             self._places.note(parcel.segments)
+            if self._units is not None:
+                for segment in parcel.segments:
+                    self._units.count(segment.file.index, segment.records)
         rejects = getattr(parcel, "rejects", ())
         if rejects:
             self._take(rejects)
@@ -128,7 +134,7 @@ class Accounts:
         if last is not None:
             # Whatever stage refused it and however stages are fused: the first in the file ends the run.
             raise error_of(self._placed(last))
-        if self._limit is not None and self.report.rejected > self._limit:
+        if self._limit is not None and self.report.rejected + self._kept > self._limit:
             first = self._first or (self._ready[0] if self._ready else self._placed(self._waiting[0][-1]))
             raise TooManyRejectsError(
                 f"more than {self._limit} records were set aside (--max-rejects)",
@@ -145,6 +151,23 @@ class Accounts:
         waiting = self._waiting
         while waiting and waiting[0][0] < reached:
             self._ready.append(self._placed(heappop(waiting)[-1]))
+
+    @property
+    def _kept(self) -> int:
+        return self._rejects.kept if isinstance(self._rejects, LedgerRejects) else 0
+
+    def settle(self, number: int) -> None:
+        """All of the file with this number has reached the sink: what was set aside of it goes to the ledger."""
+        if not isinstance(self._rejects, LedgerRejects) or not (self._waiting or self._ready):
+            return
+        mine = sorted(entry for entry in self._waiting if entry[-1].file.index == number)
+        if mine:
+            self._waiting = [entry for entry in self._waiting if entry[-1].file.index != number]
+            heapify(self._waiting)
+        # What came out of the heap before stands before these in the input.
+        ready, self._ready = self._ready, []
+        self._first = self._first or next(iter(ready), None)
+        self._rejects.put([*ready, *(self._placed(entry[-1]) for entry in mine)])
 
     def _placed(self, reject: Reject) -> Reject:
         """The reject with its line and record in the file, as far as they are known."""

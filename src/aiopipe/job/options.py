@@ -34,6 +34,19 @@ class JobOptions:
     retries: int = option(
         1, kind="int", metavar="N", help="how often to try again when a worker dies or input changes (default: 1)"
     )
+    force: bool = option(False, kind="flag", help="do everything again, also what is done and unchanged")
+    prune: bool = option(
+        False, kind="flag", help="remove outputs, of earlier runs into this directory, whose input is gone"
+    )
+    ledger: bool | None = option(
+        None, kind="flag", help="keep a record of finished files in DIRECTORY/.aiopipe (default: for directories)"
+    )
+    shutdown_timeout: Any = option(
+        25.0,
+        kind="time",
+        metavar="TIME",
+        help="how long a run that is asked to stop may finish what is in flight (default: 25s)",
+    )
     report: str | None = option(None, metavar="FILE", help="write the report to FILE as JSON")
     debug: bool = option(
         False, kind="flag", help="name what holds the event loop and what is never awaited; full tracebacks"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import aiofiles
 from aiocsv import AsyncDictReader, AsyncDictWriter
@@ -16,7 +17,10 @@ from aiopipe.model import Reject, display_path
 from aiopipe.storage.settle import settled
 from aiopipe.storage.write import Temporary
 
-__all__ = ["COLUMNS", "Places", "RejectsFile", "error_of", "read_rejects"]
+if TYPE_CHECKING:
+    from aiopipe.job.units import Units
+
+__all__ = ["COLUMNS", "LedgerRejects", "Places", "RejectsFile", "error_of", "read_rejects", "row_of"]
 
 COLUMNS = ("path", "line", "record", "byte", "stage", "reason", "raw", "raw_encoding")
 _KINDS: dict[str, type[AiopipeError]] = {
@@ -97,7 +101,10 @@ class RejectsFile:
 
     async def add(self, rejects: Iterable[Reject]) -> None:
         """Append rejects, all of them in one write."""
-        rows = [_row(r) for r in rejects]
+        await self.add_rows([row_of(r) for r in rejects])
+
+    async def add_rows(self, rows: Sequence[dict[str, Any]]) -> None:
+        """The same for rows as `row_of` makes them."""
         self.count += len(rows)
         if self._lines:
             await self.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -120,7 +127,49 @@ class RejectsFile:
         self._temporary.discard()
 
 
-def _row(reject: Reject) -> dict[str, Any]:
+class LedgerRejects:
+    """Rejects that are kept in the ledger, each with its unit; the file is written from there when the run ends.
+
+    So rejects of a unit that is done again replace the old ones, and units that are passed over keep theirs.
+    """
+
+    def __init__(self, path: str, units: Units, io: Callable[..., Awaitable[Any]]) -> None:
+        self._units = units
+        self._io = io
+        self._file = RejectsFile(path, io)  # now, so that a directory that cannot be written is found out now
+
+    @property
+    def kept(self) -> int:
+        """Rejects of units that were passed over."""
+        return self._units.kept_rejects
+
+    async def add(self, rejects: Iterable[Reject]) -> None:
+        """Have the ledger keep these."""
+        self.put(rejects)
+
+    def put(self, rejects: Iterable[Reject]) -> None:
+        """The same, at once."""
+        for number, some in itertools.groupby(rejects, key=lambda r: r.file.index):
+            self._units.set_aside(number, list(some))
+
+    async def commit(self) -> None:
+        """Write the file and make it visible."""
+        rows = self._units.rejects()
+        while some := await settled(self._io(_some, rows)):
+            await self._file.add_rows(some)
+        await self._file.commit()
+
+    def discard(self) -> None:
+        """Remove what was written of the file."""
+        self._file.discard()
+
+
+def _some(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(itertools.islice(rows, 1000))
+
+
+def row_of(reject: Reject) -> dict[str, Any]:
+    """A reject as a row of the rejects file: see COLUMNS."""
     where = reject.position
     encoding = "utf-8"
     try:

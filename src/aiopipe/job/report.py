@@ -150,10 +150,12 @@ class Report:
     read, written, filtered, rejected: records (or items). added: those a generator gave beyond what it took.
     copied: what tees gave to branches besides the first.
     unfinished: records of files that failed, or that a run asked to stop left out. files: inputs read to their
-    end; outputs: files made visible. bytes_read, bytes_written, seconds: as they say. interrupted: the run was
-    asked to stop before its input ended. skipped: paths passed over with the reason. failed: files that the run
-    went on without. items: what `collect` kept. stages: of the trunk; inputs and branches have their own. debug:
-    what a run with debug=True found in the event loop.
+    end; outputs: files made visible. bytes_read, bytes_written, seconds: as they say. unchanged: inputs that an
+    earlier run finished, and this one did not read. rejected_before: records that were set aside of those. pruned:
+    outputs removed because their input is gone. interrupted: the run was asked to stop before its input ended.
+    skipped: paths passed over with the reason. failed: files that the run went on without. items: what `collect` kept.
+    stages: of the trunk; inputs and branches have their own. debug: what a run with debug=True found in the event
+    loop.
     """
 
     read: int = 0
@@ -168,6 +170,9 @@ class Report:
     bytes_read: int = 0
     bytes_written: int = 0
     seconds: float = 0.0
+    unchanged: int = 0
+    rejected_before: int = 0
+    pruned: int = 0
     interrupted: bool = False
     stages: list[StageReport] = field(default_factory=list)
     inputs: list[BranchReport] = field(default_factory=list)
@@ -224,6 +229,12 @@ class Report:
         slowest = self.slowest
         tail = f"; slowest stage {slowest.name} ({slowest.seconds:.2f} s)" if slowest else ""
         text = f"{line}\n{speed}{tail}"
+        if self.unchanged:
+            text += f"\n{counted(self.unchanged, 'file')} unchanged, skipped"
+        if self.pruned:
+            text += (
+                f"\n{counted(self.pruned, 'output')} removed: {'its' if self.pruned == 1 else 'their'} input is gone"
+            )
         for stage in (s for one in every_report(self) for s in one.stages):
             if stage.counts:
                 told = ", ".join(f"{number:,} {what}" for what, number in sorted(stage.counts.items()))

@@ -16,10 +16,12 @@ from aiopipe.failures import Failures
 from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
 from aiopipe.job.debug import Debug
-from aiopipe.job.rejects import RejectsFile
+from aiopipe.job.incremental import Keeper, keeper_of, one_unit
+from aiopipe.job.rejects import LedgerRejects, RejectsFile
 from aiopipe.job.report import FailedUnit, Report, counted
+from aiopipe.job.stopping import within
 from aiopipe.job.totals import finish
-from aiopipe.options import parse_size
+from aiopipe.options import parse_size, parse_time
 from aiopipe.plan import Plan, make_plan
 from aiopipe.stage import Source, Stage
 from aiopipe.storage.settle import settled
@@ -46,6 +48,10 @@ async def run(
     debug: bool = False,
     keep_going: bool = False,
     retries: int = 1,
+    force: bool = False,
+    prune: bool = False,
+    ledger: bool | None = None,
+    shutdown_timeout: float | str = 25.0,
     fusing: Callable[[Plan], list[Node]] = fuse,
 ) -> Report:
     """Run a pipeline; see Pipeline.run. fusing: how the plan becomes nodes (tests put `apart` here)."""
@@ -58,23 +64,36 @@ async def run(
         raise UsageError("max_rejects without rejects", hint="name a rejects file as well (--rejects FILE)")
     if retries < 0:
         raise UsageError(f"retries is {retries}", hint="give it 0 or more")
+    patience = parse_time(shutdown_timeout) or 0.0
     plan = make_plan(pipeline.stages)
     begun = time.perf_counter()
     pools = Workers(workers, budget)
     failures = pools.found.failures = Failures(keep_going and stand_alone(plan), retries)
     if stop is not None:
         pools.stop = stop
-    reject_file: RejectsFile | None = None
+    reject_file: RejectsFile | LedgerRejects | None = None
     report_file: Temporary | None = None
+    keeper: Keeper | None = None
+    outcome_word = "failed"
     finding = Debug(pools.leash) if debug else None
     watching = contextlib.ExitStack()
     if finding is not None:
         watching.enter_context(finding.watching())
     try:
         check_ends(plan, rejects)
+        keeper = keeper_of(plan, pools, ledger=ledger, force=force, prune=prune, tolerant=rejects is not None)
         if plan.needs_more:
             plan = await pools.hop(plan.ready)
-        plan = await typed(plan, pools)
+        if keeper is not None:
+            # The disk works while the processor looks at types.
+            opening = asyncio.ensure_future(keeper.open([p for p in (rejects, report) if p is not None]))
+            try:
+                plan = await typed(plan, pools)
+            finally:
+                await settled(opening)
+            await keeper.begin(plan)
+        else:
+            plan = await typed(plan, pools)
         nodes = fusing(plan)
         pools.prepare(nodes)
         if finding is not None:
@@ -82,20 +101,28 @@ async def run(
         # Both files are begun now: a run of hours must not learn at its end that their directory is read-only.
         if report is not None:
             report_file = await settled(pools.io(Temporary, report), Temporary.discard)
-        reject_file = RejectsFile(rejects, pools.io) if rejects is not None else None
-        accounts = Accounts(plan, reject_file, max_rejects, progress, failures)
+        units = keeper.units if keeper is not None else None
+        if rejects is not None:
+            reject_file = RejectsFile(rejects, pools.io) if units is None else LedgerRejects(rejects, units, pools.io)
+        accounts = Accounts(plan, reject_file, max_rejects, progress, failures, units)
+        if units is not None:
+            units.settle = accounts.settle
         try:
-            trace = await run_nodes(nodes, pools, accounts)
+            trace = await within(run_nodes(nodes, pools, accounts), pools.stop, patience)
         except BaseException as error:
             accounts.locate(error)
+            if keeper is not None:
+                await keeper.failed(error)
             if accounts.report.rejected and reject_file is not None:
                 await _keep(accounts, error)
             raise
-        await accounts.finish()
         made = accounts.report
+        made.interrupted = pools.found.cut
+        if keeper is not None:
+            await keeper.finish(made, failures)
+        await accounts.finish()
         finish(made, plan, nodes, trace, pools.found)
         made.seconds = time.perf_counter() - begun
-        made.interrupted = pools.stopping
         made.failed = [FailedUnit(f.path, f"{error}") for _, (f, error) in sorted(failures.units.items())]
         if finding is not None:
             watching.close()
@@ -107,13 +134,19 @@ async def run(
         if finding is not None:
             finding.tell()  # there will be no report to hold it
         raise
+    else:
+        outcome_word = "stopped" if made.interrupted else "done"
     finally:
         watching.close()
         if reject_file is not None:
             reject_file.discard()
         if report_file is not None:
             report_file.discard()
-        await pools.aclose()
+        try:
+            if keeper is not None:
+                await keeper.close(outcome_word)
+        finally:
+            await pools.aclose()
     if progress is not None:
         progress(made)
     if failures.units:
@@ -123,8 +156,7 @@ async def run(
 
 def stand_alone(plan: Plan) -> bool:
     """True where each file is made into its own output, whatever the others hold; UsageError where it is not."""
-    alone = all(getattr(s.stage, "is_directory", False) for s in plan.sinks)
-    if alone and not (plan.inputs or plan.branches) and all(getattr(s.stage, "per_file", True) for s in plan.steps):
+    if not (plan.inputs or plan.branches or one_unit(plan)):
         return True
     raise UsageError(
         "these files do not stand alone: none can fail and leave the others be",

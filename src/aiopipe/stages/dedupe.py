@@ -39,7 +39,11 @@ class Dedupe(Flow):
     columns: Any = option((), kind="texts", positional="many", metavar="[COLUMN]", help="columns that must be equal")
     per_file: bool = option(False, kind="flag", help="compare within each file only")
     memory: Any = option(
-        64_000_000, kind="size", metavar="SIZE", help="memory for keys before they go to disk (default: 64MB)"
+        64_000_000,
+        kind="size",
+        metavar="SIZE",
+        help="memory for keys before they go to disk (default: 64MB)",
+        result=False,
     )
 
     def __init__(self, *columns: Any, per_file: bool = False, memory: int | str = 64_000_000) -> None:
@@ -54,6 +58,11 @@ class Dedupe(Flow):
         """From named options."""
         rest = dict(options)
         return cls(*strings(rest.pop("columns", ())), **rest)
+
+    @property
+    def per_unit(self) -> bool:
+        """Only where it compares within each file."""
+        return self.per_file
 
     async def flow(self, parcels: AsyncIterator[Any], scope: Scope, context: Context) -> AsyncIterator[Any]:
         """The batches without records seen before."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar
 
+from aiopipe.model import FileRef
 from aiopipe.options import option
 from aiopipe.stage import Context, Items, Source
 from aiopipe.storage.find import Finder
@@ -33,6 +34,15 @@ class Find(Source):
     def finder(self) -> Finder:
         """What finds the files of this source."""
         return Finder(self.paths, self.include, self.follow)
+
+    @property
+    def per_unit(self) -> bool:
+        """True."""
+        return True
+
+    def files(self) -> Iterator[FileRef]:
+        """The files, in order."""
+        return self.finder().files()
 
     def matches(self, path: str) -> bool:
         """Whether a file at `path` would be among the input."""

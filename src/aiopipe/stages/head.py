@@ -34,6 +34,11 @@ class Head(Flow):
         if self.count < 0:
             raise UsageError(f"count is {self.count}", stage="head", hint="give it 0 or more")
 
+    @property
+    def per_unit(self) -> bool:
+        """Only where it counts each file by itself."""
+        return self.per_file
+
     async def flow(self, parcels: AsyncIterator[Any], scope: Scope, context: Context) -> AsyncIterator[Any]:
         """The parcels, cut after the count."""
         left = self.count

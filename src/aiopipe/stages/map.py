@@ -55,9 +55,12 @@ class Map(Apply, Flow):
         kind="function", positional="one", compare=False, help="module:function, or file.py:function"
     )
     placement: Any = option(
-        None, choices=("loop", "thread", "process"), help="where it runs (default: by the kind of function)"
+        None,
+        choices=("loop", "thread", "process"),
+        help="where it runs (default: by the kind of function)",
+        result=False,
     )
-    concurrency: Any = option(None, kind="int", help="calls at once (default: 16 for async def)")
+    concurrency: Any = option(None, kind="int", help="calls at once (default: 16 for async def)", result=False)
     ordered: bool = option(True, kind="flag", help="keep the order of the input (no-ordered: batches as they finish)")
     timeout: Any = option(None, kind="time", metavar="TIME", help="how long one call may take, such as 5s")
     retries: Any = option(
@@ -66,9 +69,15 @@ class Map(Apply, Flow):
         convert=retry_of,
         metavar="N",
         help="how often a failed call is made again: 3, or attempts=4,backoff=1s,on=TimeoutError",
+        result=False,
     )
     rate_limit: Any = option(
-        None, kind="policy", convert=rate_of, metavar="RATE", help="calls begun a time, over the whole stage: 50/s"
+        None,
+        kind="policy",
+        convert=rate_of,
+        metavar="RATE",
+        help="calls begun a time, over the whole stage: 50/s",
+        result=False,
     )
     breaker: Any = option(
         None,
@@ -76,6 +85,7 @@ class Map(Apply, Flow):
         convert=breaker_of,
         metavar="N",
         help="after N failed calls in a row wait, then try one: 5, or failures=5,wait=30s,probes=10",
+        result=False,
     )
     on_error: str = option(
         "reject",
@@ -84,7 +94,7 @@ class Map(Apply, Flow):
     )
     columns: Any = option((), kind="texts", help="columns the function gives, if it changes them (for empty files)")
     thread_sensitive: bool = option(
-        False, kind="flag", help="call it in the one thread that thread-bound code shares (asgiref)"
+        False, kind="flag", help="call it in the one thread that thread-bound code shares (asgiref)", result=False
     )
     # What is called, and so what makes two stages equal: Map(f) and Map("module:f") are the same stage.
     call: Any = field(default=None, init=False, repr=False)
@@ -171,6 +181,11 @@ class Map(Apply, Flow):
     def persists(self) -> bool:
         """Whether calls are made again, held back or spread."""
         return self.retries is not None or self.rate_limit is not None or self.breaker is not None
+
+    @property
+    def per_unit(self) -> bool:
+        """True: a function sees one row, a generator function the rows of one file."""
+        return True
 
     @property
     def is_generator(self) -> bool:

@@ -32,6 +32,11 @@ class Skip(Flow):
         if self.count < 0:
             raise UsageError(f"count is {self.count}", stage="skip", hint="give it 0 or more")
 
+    @property
+    def per_unit(self) -> bool:
+        """Only where it counts each file by itself."""
+        return self.per_file
+
     async def flow(self, parcels: AsyncIterator[Any], scope: Scope, context: Context) -> AsyncIterator[Any]:
         """The parcels without their beginning."""
         left = self.count

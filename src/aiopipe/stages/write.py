@@ -7,18 +7,19 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from aiopipe.batch import Segment
 from aiopipe.codec.encode import Encoded, encode, encode_json
 from aiopipe.codec.items import encode_items
 from aiopipe.errors import OutputError, UsageError
-from aiopipe.model import Position, display_path
+from aiopipe.model import FileRef, Position, display_path
 from aiopipe.options import option
-from aiopipe.stage import Context, Outcome, Sink, Source
+from aiopipe.stage import Context, Outcome, Sink, Source, Units
 from aiopipe.storage.settle import settled
 from aiopipe.storage.stdout import StandardOutput
-from aiopipe.storage.write import Temporary, trouble, write_whole
+from aiopipe.storage.write import Temporary, make_directories, sync_directories, trouble, write_whole
 
 __all__ = ["Write"]
 
@@ -38,7 +39,7 @@ class Write(Sink):
     word: ClassVar[str] = "write"
     example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 3 then write -"
 
-    to: str = option(positional="one", help="a directory, a file, or - for standard output")
+    to: str = option(positional="one", help="a directory, a file, or - for standard output", result=False)
     format: Any = option(
         None,
         choices=("csv", "tsv", "jsonl"),
@@ -54,6 +55,23 @@ class Write(Sink):
     def is_directory(self) -> bool:
         """Whether outputs mirror the input."""
         return self.to != "-" and (self.to.endswith(("/", os.sep)) or os.path.isdir(self.to))
+
+    @property
+    def home(self) -> str | None:
+        """The directory of the outputs, where they mirror the input."""
+        return self.to if self.is_directory else None
+
+    @property
+    def per_unit(self) -> bool:
+        """Only a directory gets an output for each input."""
+        return self.is_directory
+
+    def output_of(self, relative: str) -> str:
+        """The path of the output for the input at `relative`; OutputError where it would leave the directory."""
+        relative = _restyled("stdin.csv" if relative == "-" else relative, self.format)
+        if os.path.isabs(relative) or ".." in relative.replace(os.sep, "/").split("/"):
+            raise OutputError(f"{display_path(relative)} would leave {display_path(self.to)}", stage="write")
+        return os.path.join(self.to, relative)
 
     def _style(self) -> str | None:
         if self.format is not None or self.is_directory:
@@ -93,7 +111,7 @@ class Write(Sink):
         if self.to == "-":
             return await _to_stdout(parcels, context)
         if self.is_directory:
-            return await _Mirror(self.to, self.format, context).consume(parcels)
+            return await _Mirror(self, context).consume(parcels)
         return await _to_file(self.to, parcels, context)
 
 
@@ -166,7 +184,7 @@ async def _to_file(path: str, parcels: AsyncIterator[Any], context: Context) -> 
             if out:
                 await settled(context.io(_write_all, temporary, out))
             outcome.records += len(part)
-        if context.stopping or cut_off:  # not all of the input: the old file stays
+        if context.found.cut or cut_off:  # not all of the input: the old file stays
             outcome.records, outcome.unfinished = 0, outcome.records
             return outcome
         await settled(context.io(_write_all, temporary, _encoded_like(joined.rest(), joined.spare)))
@@ -178,13 +196,27 @@ async def _to_file(path: str, parcels: AsyncIterator[Any], context: Context) -> 
             temporary.discard()
 
 
-async def _temporary(path: str, context: Context) -> Temporary:
+async def _temporary(path: str, context: Context, *, hashed: bool = False) -> Temporary:
     """A temporary that is removed again when nobody is left to take it."""
-    return await settled(context.io(Temporary, path), Temporary.discard)
+    return await settled(context.io(partial(Temporary, path, hashed=hashed)), Temporary.discard)
 
 
-def _committed(temporary: Temporary) -> int:
-    temporary.commit()
+def _commit_whole(files: list[tuple[str, tuple[Any, ...]]], units: Units | None, tickets: list[Any]) -> int:
+    """Write whole files and make them visible, then have the ledger say so; the bytes written."""
+    if units is None:
+        return sum(t.nbytes for t in write_whole(files))
+    written = write_whole(files, hashed=True, ready=partial(units.ready, tickets))
+    units.commit([(ticket, [t.made()]) for ticket, t in zip(tickets, written, strict=True)])
+    return sum(t.nbytes for t in written)
+
+
+def _commit(temporary: Temporary, units: Units | None, ticket: Any) -> int:
+    """Make one file visible, then have the ledger say so; the bytes written."""
+    if units is None:
+        temporary.commit()
+    else:
+        temporary.commit(partial(units.ready, [ticket]))
+        units.commit([(ticket, [temporary.made()])])
     return temporary.nbytes
 
 
@@ -215,6 +247,7 @@ async def _to_stdout(parcels: AsyncIterator[Any], context: Context) -> Outcome:
 class _Open:
     """An output being written: what came of its file so far."""
 
+    file: FileRef
     temporary: Temporary
     names: tuple[str, ...] | None = None
     arrived: int = 0
@@ -225,9 +258,8 @@ class _Open:
 class _Mirror:
     """One output for each input file, at the same relative path."""
 
-    def __init__(self, root: str, style: str | None, context: Context) -> None:
-        self.root = root
-        self.style = style
+    def __init__(self, sink: Write, context: Context) -> None:
+        self.sink = sink
         self.context = context
         self.outcome = Outcome()
         self.open: dict[int, _Open] = {}
@@ -236,7 +268,7 @@ class _Mirror:
 
     async def consume(self, parcels: AsyncIterator[Any]) -> Outcome:
         try:
-            await self.context.io(_make_directory, self.root)
+            await self.context.io(_make_directory, self.sink.to)
             async for part in parcels:
                 await self._take(part)
             while self.flying:
@@ -251,17 +283,23 @@ class _Mirror:
 
     async def _take(self, part: Encoded) -> None:
         whole: list[tuple[str, tuple[Any, ...]]] = []
+        tickets: list[Any] = []
+        units = self.context.found.units
+        if not part.segments and len(part):
+            raise UsageError("items have no file to mirror", stage="write", hint="name one output file, or -")
         for segment, body, count in zip(part.segments, part.bodies, part.counts, strict=True):
             if segment.file.index in self.context.found.failures:
                 self._drop(segment.file.index, count)
             elif segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
                 whole.append((self._target(segment), tuple(_encoded_like([part.head, body], part))))
                 self.outcome.records += count
+                if units is not None:
+                    tickets.append(units.complete(segment.file, count))
             else:
                 await self._append(segment, part, body, count)
         if not whole:
             return
-        await self._publish(write_whole, whole)
+        await self._publish(_commit_whole, whole, units, tickets)
         self.outcome.files += len(whole)
 
     def _drop(self, index: int, count: int) -> None:
@@ -274,8 +312,9 @@ class _Mirror:
     async def _append(self, segment: Segment, part: Encoded, body: Any, count: int) -> None:
         entry = self.open.get(segment.file.index)
         if entry is None:
-            temporary = await _temporary(self._target(segment), self.context)
-            entry = self.open[segment.file.index] = _Open(temporary)
+            hashed = self.context.found.units is not None
+            temporary = await _temporary(self._target(segment), self.context, hashed=hashed)
+            entry = self.open[segment.file.index] = _Open(segment.file, temporary)
         entry.records += count
         entry.arrived += not segment.more
         if segment.last:
@@ -297,7 +336,9 @@ class _Mirror:
         if len(body):
             await self._write(entry, [body], part)
         if final:
-            await self._publish(_committed, entry.temporary)
+            units = self.context.found.units
+            ticket = None if units is None else units.complete(entry.file, entry.records)
+            await self._publish(_commit, entry.temporary, units, ticket)
             del self.open[segment.file.index]  # not before somebody else sees to it
             self.outcome.records += entry.records
             self.outcome.files += 1
@@ -312,13 +353,7 @@ class _Mirror:
         await settled(self.context.io(_write_all, entry.temporary, _encoded_like(pieces, part)))
 
     def _target(self, segment: Segment) -> str:
-        relative = segment.file.relative
-        if relative == "-":
-            relative = "stdin.csv"
-        relative = _restyled(relative, self.style)
-        target = os.path.join(self.root, relative)
-        if os.path.isabs(relative) or ".." in relative.replace(os.sep, "/").split("/"):
-            raise OutputError(f"{display_path(relative)} would leave {display_path(self.root)}", stage="write")
+        target = self.sink.output_of(segment.file.relative)
         other = self.claimed.setdefault(target, segment.file.path)
         if other != segment.file.path:
             raise OutputError(
@@ -339,6 +374,6 @@ def _restyled(relative: str, style: str | None) -> str:
 
 def _make_directory(path: str) -> None:
     try:
-        os.makedirs(path, exist_ok=True)
+        sync_directories(make_directories(path))
     except OSError as error:
         raise trouble(path, error) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import io
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
@@ -23,9 +24,10 @@ from aiopipe.errors import AiopipeError, ChangedError, InputError, RecordError
 from aiopipe.failures import Failures
 from aiopipe.model import FileRef, Position
 from aiopipe.storage.settle import settled
+from aiopipe.storage.version import Watched
 
 if TYPE_CHECKING:
-    from aiopipe.stage import Context
+    from aiopipe.stage import Context, Units
 
 __all__ = ["BLOCK", "Input", "read_chunks"]
 
@@ -71,6 +73,7 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
     # Off the loop: finding the next file may list and sort a directory of a hundred thousand.
     while (unit := await settled(context.io(next, units, None))) is not None:
         if context.stopping:
+            context.found.cut = True
             return
         chunks = _small_ones(unit, context) if isinstance(unit, list) else _one_file(unit, context, block)
         async with aclosing(chunks) as entered:
@@ -119,7 +122,7 @@ async def _one_file(item: Input, context: Context, block: int) -> AsyncGenerator
 
 
 async def _small_ones(group: list[Input], context: Context) -> AsyncGenerator[Chunk, None]:
-    chunks, error = await context.io(_small_files, group, context.found.failures)
+    chunks, error = await context.io(_small_files, group, context.found.failures, context.found.units)
     for chunk in chunks:
         yield chunk
     if error is not None:
@@ -149,7 +152,9 @@ def _unchanged(file: FileRef, before: os.stat_result, after: os.stat_result, cou
     raise ChangedError(what, position=Position(file.path), stage="read", hint="run again when nobody writes to it")
 
 
-def _small_files(group: list[Input], failures: Failures) -> tuple[list[Chunk], AiopipeError | None]:
+def _small_files(
+    group: list[Input], failures: Failures, units: Units | None = None
+) -> tuple[list[Chunk], AiopipeError | None]:
     """Read whole small files, and put those with the same header into one chunk; the order stays.
 
     An error that ends the run stands behind the chunks of the files before it: what they hold comes first.
@@ -169,7 +174,7 @@ def _small_files(group: list[Input], failures: Failures) -> tuple[list[Chunk], A
     for item in group:
         file = item.file
         try:
-            data = _whole(file, failures.retries)
+            data = _whole(file, failures.retries, units)
             if not prefix or not data.startswith(prefix) or item.dialect != dialect:
                 mine, start, head_lines = read_header(data, item.dialect, header)
                 # A CR at its end could be half of a CRLF elsewhere: such a header is looked at each time.
@@ -198,18 +203,18 @@ def _small_files(group: list[Input], failures: Failures) -> tuple[list[Chunk], A
     return chunks, None
 
 
-def _whole(file: FileRef, retries: int) -> bytes:
+def _whole(file: FileRef, retries: int, units: Units | None = None) -> bytes:
     """The bytes of a small file; InputError where it cannot be read, or changes each time it is."""
     while True:
         try:
-            return _at_once(file)
+            return _at_once(file, units)
         except ChangedError:
             if retries <= 0:
                 raise
             retries -= 1
 
 
-def _at_once(file: FileRef) -> bytes:
+def _at_once(file: FileRef, units: Units | None) -> bytes:
     try:
         fd, before = _open(file)
         try:
@@ -222,6 +227,8 @@ def _at_once(file: FileRef) -> bytes:
             _unchanged(file, before, os.fstat(fd), len(data))
         finally:
             os.close(fd)
+        if units is not None:
+            units.reading(file, before).update(data)
     except OSError as error:
         raise trouble(file, error) from None
     return data
@@ -353,13 +360,15 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncGenerator[b
     except OSError as error:
         raise trouble(file, error) from None
     count = 0
+    units = context.found.units
     try:
-        with open(fd, "rb", buffering=0) as raw:  # noqa: ASYNC230 - it is open already: this only wraps it
+        with Watched(fd, units.reading(file, before)) if units is not None else io.FileIO(fd, "rb") as raw:
             handle = wrap(raw, executor=getattr(context, "files", None))
             while data := await settled(handle.read(block)):
                 count += len(data)
                 yield data
-                if context.stopping:
+                if context.stopping and count != before.st_size:
+                    context.found.cut = True
                     return
             _unchanged(file, before, os.fstat(fd), count)
     except OSError as error:  # of a read, or of the close
@@ -383,7 +392,7 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
         while not ended:
             data = await anext(source, b"")
             ended = not data
-            if ended and context.stopping:
+            if ended and context.found.cut:
                 break
             if dialect.transcoded:
                 if decoder is None:

@@ -1,4 +1,8 @@
-"""Standard input, FIFOs and devices as blocks: reads that wait can always be ended."""
+"""Standard input, FIFOs, devices, and whatever else is no file, as blocks: reads that wait can always be ended.
+
+What a source hands over itself (an address, an object of the program) it names in `context.found.given`, with a
+function that opens it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING
 from aiopipe.errors import InputError
 from aiopipe.model import Position
 from aiopipe.storage.settle import settled
+from aiopipe.storage.turns import Turns
 
 if TYPE_CHECKING:
     from aiopipe.stage import Context
@@ -37,11 +42,11 @@ async def stream_blocks(path: str, context: Context, block: int) -> AsyncGenerat
             for data in stream.begun:
                 yield data
             if not stream.ended:
-                async with aclosing(_blocks(stream.fd, context, block)) as blocks:
+                async with aclosing(_blocks(stream, context, block)) as blocks:
                     async for data in blocks:
                         yield data
         finally:
-            stream.close()
+            await settled(stream.aclose())
     except OSError as error:
         raise _trouble(path, error) from None
 
@@ -54,7 +59,7 @@ async def peek(path: str, context: Context, lines: int, size: int) -> bytes:
     try:
         stream = context.found.streams[path] = await _opened(path, context)
         count = have = 0
-        async with aclosing(_blocks(stream.fd, context, BLOCK)) as blocks:
+        async with aclosing(_blocks(stream, context, BLOCK)) as blocks:
             async for data in blocks:
                 stream.begun.append(data)
                 count, have = count + data.count(b"\n"), have + len(data)
@@ -76,6 +81,14 @@ class OpenStream:
     begun: list[bytes] = field(default_factory=list)
     ended: bool = False
 
+    async def read(self, context: Context, block: int) -> bytes | None:
+        """Up to `block` bytes; b"" at the end, None when a turn brought nothing."""
+        return await settled(context.io(_read_some, self.fd, block))
+
+    async def aclose(self) -> None:
+        """Close it; no thread reads it any more."""
+        self.close()
+
     def close(self) -> None:
         """Close it, unless it is standard input, which is not ours."""
         if self.path != "-" and self.fd >= 0:
@@ -83,7 +96,10 @@ class OpenStream:
             self.fd = -1
 
 
-async def _opened(path: str, context: Context) -> OpenStream:
+async def _opened(path: str, context: Context) -> OpenStream | Turns:
+    if path in context.found.given:
+        made: Turns = await context.found.given[path][1](path)
+        return made
     if path == "-":
         if sys.stdin is None:
             raise InputError("standard input is closed", stage="read", hint="name a file, or do not close it")
@@ -97,14 +113,15 @@ def _trouble(path: str, error: OSError) -> InputError:
     )
 
 
-async def _blocks(fd: int, context: Context, block: int) -> AsyncGenerator[bytes, None]:
+async def _blocks(stream: OpenStream | Turns, context: Context, block: int) -> AsyncGenerator[bytes, None]:
     while not context.stopping:
-        data = await settled(context.io(_read_some, fd, block))
+        data = await stream.read(context, block)
         if data is None:
             continue
         if not data:
             return
         yield data
+    context.found.cut = True
 
 
 def _open_stream(path: str) -> int:

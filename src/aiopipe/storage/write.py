@@ -12,18 +12,45 @@ import errno
 import functools
 import itertools
 import os
+import re
 import secrets
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiopipe.errors import OutputError
 from aiopipe.model import display_path
+from aiopipe.storage.version import Checksum, Version
 
-__all__ = ["Temporary", "write_whole"]
+__all__ = ["ATTEMPT", "Made", "Temporary", "make_directories", "temporary_of", "trouble", "write_whole"]
 
 _counter = itertools.count()
-_attempt = secrets.token_hex(4)
+# Of this process: with its id part of the name of every temporary, so that a later run knows whose they were.
+ATTEMPT = f"{os.getpid()}-{secrets.token_hex(4)}"
+_NAME = re.compile(r"\.aiopipe-(\d+-[0-9a-f]{8})-\d+\.tmp")
+
+
+def attempt() -> str:
+    """The name of this process among all that ever wrote; a forked child has one of its own."""
+    pid, _, token = ATTEMPT.partition("-")
+    return ATTEMPT if pid == str(os.getpid()) else f"{os.getpid()}-{token}"
+
+
+def temporary_of(name: str) -> str | None:
+    """Whose temporary a file of this name is, as `attempt` gave it; None for a file of another kind."""
+    match = _NAME.fullmatch(name)
+    return match[1] if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An output that is visible: where, its bytes counted and hashed (SHA-256), and its signature."""
+
+    target: str
+    nbytes: int
+    sha256: bytes
+    version: Version
 
 
 def trouble(path: str, error: OSError) -> OutputError:
@@ -47,20 +74,23 @@ def trouble(path: str, error: OSError) -> OutputError:
 class Temporary:
     """A file being written beside its target. `commit` makes it the target, `discard` removes it.
 
-    Every method blocks: call it off the loop. OutputError says what the system would not do.
+    Every method blocks: call it off the loop. OutputError says what the system would not do. hashed: whether its
+    bytes are hashed as they are written, for `made`.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, hashed: bool = False) -> None:
         self.target = target
         directory = os.path.dirname(target) or "."
-        self.path = os.path.join(directory, f".aiopipe-{os.getpid()}-{_attempt}-{next(_counter)}.tmp")
+        self.path = os.path.join(directory, f".aiopipe-{attempt()}-{next(_counter)}.tmp")
         self.nbytes = 0
+        self._checksum = Checksum() if hashed else None
         self._fd = -1
+        self._grown: list[str] = []  # directories that got a new one in them
         try:
             try:
                 self._fd = _create(self.path)
             except FileNotFoundError:
-                os.makedirs(directory, exist_ok=True)
+                self._grown = make_directories(directory)
                 self._fd = _create(self.path)
             self._keep_mode()
         except OSError as error:
@@ -83,6 +113,8 @@ class Temporary:
         """Append bytes, all of them."""
         view = memoryview(data).cast("B") if len(data) else memoryview(b"")
         self.nbytes += len(view)
+        if self._checksum is not None:
+            self._checksum.update(view)
         try:
             while len(view):
                 view = view[os.write(self._fd, view) :]
@@ -110,11 +142,21 @@ class Temporary:
             self.discard()
             raise trouble(self.target, error) from None
 
-    def commit(self) -> None:
-        """Close, sync, publish and sync the directory."""
+    def commit(self, ready: Callable[[], None] | None = None) -> None:
+        """Close, sync, publish and sync the directory. ready: called when all is on the disk but the name."""
         self.close(sync=True)
+        if ready is not None:
+            ready()
         self.publish()
-        sync_directories([os.path.dirname(self.target)])
+        sync_directories(dict.fromkeys([*self._grown, os.path.dirname(self.target)]))
+
+    def made(self) -> Made:
+        """What became of it; for one that was hashed, once it is published."""
+        assert self._checksum is not None
+        try:
+            return Made(self.target, self.nbytes, self._checksum.digest(), Version.of(os.stat(self.target)))
+        except OSError as error:
+            raise trouble(self.target, error) from None
 
     def discard(self) -> None:
         """Remove what was written so far; the target is as it was."""
@@ -131,12 +173,33 @@ def _create(path: str) -> int:
     return os.open(path, flags, 0o666)
 
 
-def write_whole(files: Sequence[tuple[str, Iterable[Any]]]) -> int:
-    """Write many files, each given whole, and make them visible together; the number of bytes written."""
+def make_directories(path: str) -> list[str]:
+    """Make a directory and those above it that are missing; the ones that a new name now stands in.
+
+    They must be synced for the new directories to last.
+    """
+    missing: list[str] = []
+    at = os.path.normpath(path)
+    while not os.path.isdir(at) and at not in missing:
+        missing.append(at)
+        at = os.path.dirname(at) or "."
+    for one in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another thread was quicker; a file is found out by who uses it
+            os.mkdir(one)
+    return [os.path.dirname(one) or "." for one in missing]
+
+
+def write_whole(
+    files: Sequence[tuple[str, Iterable[Any]]], *, hashed: bool = False, ready: Callable[[], None] | None = None
+) -> list[Temporary]:
+    """Write many files, each given whole, and make them visible together; what was written, in order.
+
+    ready: called once all bytes are on the disk, before the first file becomes visible.
+    """
     made: list[Temporary] = []
     try:
         for target, pieces in files:
-            temporary = Temporary(target)
+            temporary = Temporary(target, hashed=hashed)
             made.append(temporary)
             for piece in pieces:
                 if len(piece):
@@ -144,14 +207,17 @@ def write_whole(files: Sequence[tuple[str, Iterable[Any]]]) -> int:
             temporary.close(sync=_syncfs() is None)
         if made:
             _sync_file_system(os.path.dirname(made[0].target) or ".")
+        if ready is not None:
+            ready()
         for temporary in made:
             temporary.publish()
     except BaseException:
         for temporary in made:
             temporary.discard()
         raise
-    sync_directories({os.path.dirname(t.target) for t in made})
-    return sum(t.nbytes for t in made)
+    grown = [directory for t in made for directory in t._grown] if _syncfs() is None else []
+    sync_directories({*grown, *(os.path.dirname(t.target) for t in made)})
+    return made
 
 
 @functools.cache

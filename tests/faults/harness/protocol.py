@@ -5,7 +5,7 @@ is found out. The rules, for every rename that makes an output visible:
 
 1. Whatever was written to the file was followed by a sync of it (or of its file system) that had ended.
 2. Nothing is written to it any more.
-3. Before the ledger is written to again, and before the run ends, a sync of its directory has ended; so has one
+3. Before the ledger calls its unit done, and before the run ends, a sync of its directory has ended; so has one
    of the parent of each directory that was made for it.
 """
 
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
+from tests.faults.harness.ledger import claims
 from tests.faults.harness.seccomp import Call, Decision
 
 __all__ = ["Protocol"]
@@ -31,10 +33,10 @@ class Protocol:
     def __init__(self, root: str) -> None:
         self.root = root
         self.dirty: set[str] = set()  # written since the last sync of them that has ended
-        self.directories: dict[str, str] = {}  # with entries that are not known to last; the latest of them
+        self.directories: dict[str, set[str]] = {}  # with the entries in them that are not known to last
         self.wrong: list[str] = []
         self.renames = 0
-        self._covered: dict[int, tuple[set[str], set[str]]] = {}
+        self._covered: dict[int, tuple[set[str], dict[str, set[str]]]] = {}
 
     def __call__(self, call: Call) -> Decision:
         path = call.paths[-1]
@@ -45,7 +47,7 @@ class Protocol:
             everything = call.name == "syncfs"
             self._covered[id(call)] = (
                 set(self.dirty) if everything else {path} & self.dirty,
-                set(self.directories) if everything else {path} & self.directories.keys(),
+                {d: set(p) for d, p in self.directories.items() if everything or d == path},
             )
             return "slow"
         if call.name in _WRITES:
@@ -53,12 +55,15 @@ class Protocol:
         elif call.name in _RENAMES:
             self._rename(call.paths[0], path)
         else:
-            self.directories[os.path.dirname(path)] = path
+            self._entered(path)
         return None
+
+    def _entered(self, path: str) -> None:
+        self.directories.setdefault(os.path.dirname(path), set()).add(path)
 
     def _write(self, path: str) -> None:
         if is_ledger(path):
-            self.wrong += [f"{p} renamed, {d} not synced, and the ledger is written" for d, p in self._unsettled()]
+            self.wrong += [f"{p} is done, says the ledger, and {d} is not synced" for d, p in self._claimed()]
             return
         self.dirty.add(path)
         if not os.path.basename(path).startswith(".aiopipe") and "/.aiopipe/" not in path:
@@ -68,17 +73,22 @@ class Protocol:
         self.renames += 1
         if source in self.dirty:
             self.wrong.append(f"{target} gets its name, and its bytes are not synced")
-        self.directories[os.path.dirname(target)] = target
+        self._entered(target)
 
     def _unsettled(self) -> Iterator[tuple[str, str]]:
-        return ((d, p) for d, p in self.directories.items() if "/.aiopipe" not in p)
+        return ((d, p) for d, paths in self.directories.items() for p in paths if "/.aiopipe" not in p)
+
+    def _claimed(self) -> Iterator[tuple[str, str]]:
+        """Of those, what the ledger on the disk has an output at, or below."""
+        named = claims(Path(self.root))
+        return ((d, p) for d, p in self._unsettled() if any(f"{n}/".startswith(f"{p}/") for n in named))
 
     def released(self, call: Call) -> None:
         """A sync that was held back may end."""
         files, directories = self._covered.pop(id(call))
         self.dirty -= files
-        for directory in directories:
-            self.directories.pop(directory, None)
+        for directory, paths in directories.items():
+            self.directories[directory] -= paths
 
     def finish(self) -> list[str]:
         """The run has ended well: what is wrong in all."""

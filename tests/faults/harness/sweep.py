@@ -76,12 +76,13 @@ class Job:
     root: Path
     to: str
     workers: int
+    out: Path = Path()
     before: dict[str, bytes] = field(default_factory=dict)
     clean: dict[str, bytes] = field(default_factory=dict)
 
-    @property
-    def out(self) -> Path:
-        return self.root / "out"
+    def __post_init__(self) -> None:
+        if self.out == Path():
+            self.out = self.root / "out"
 
     @property
     def command(self) -> list[str]:
@@ -106,14 +107,14 @@ class Job:
         _put(into / "sub/large.csv", "id,text\n" + "".join(f"{j},word {j}\n" for j in range(700)))
         _put(into / "unchanged.csv", "id,text\n1,same\n")
         self.out.mkdir()
-        assert _undisturbed(self) == 0
+        assert undisturbed(self) == 0
         shutil.move(self.out, self.root / "before")
         self.before = visible(self.root / "before")
         _put(into / "1.csv", "id,text\n" + "".join(f"{j},today\n" for j in range(12)) + "1,2,3\n")
         _put(into / "sub/large.csv", "id,text\n" + "".join(f"{j},word {j} today\n" for j in range(700)) + "bad\n")
         _put(into / "new/4.csv", "id,text\n4,new\n")
         self.reset()
-        assert _undisturbed(self) == 3
+        assert undisturbed(self) == 3
         self.clean = visible(self.out)
         assert temporaries(self.out) == []
 
@@ -160,7 +161,7 @@ def victim(job: Job, variant: str = "") -> Callable[[], int]:
     return run
 
 
-def _undisturbed(job: Job) -> int:
+def undisturbed(job: Job) -> int:
     end = supervise(victim(job), {"creat"}, lambda _: None, said=str(job.root / "said"))
     if end.code not in (0, 3):
         raise RuntimeError(f"an undisturbed run ended with {end.code}: {end.said}")
@@ -236,7 +237,7 @@ def sweep(job: Job, name: str, *, sample: int = 0, seed: int = 0, variant: str =
         ends[end.code] += 1
         where = f"{k}: {decide.seen[k - 1]}"
         wrong += [f"{where}: {p}" for p in problems(job, name, end)]
-        code = _undisturbed(job)
+        code = undisturbed(job)
         if code != 3 or visible(job.out) != job.clean:
             wrong.append(f"{where}: not the same after running again (exit code {code})")
         if (fault.decision != "kill" or (job.out / ".aiopipe").is_dir()) and (left := temporaries(job.out)):

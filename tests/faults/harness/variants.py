@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -13,12 +14,15 @@ __all__ = ["VARIANTS"]
 @contextlib.contextmanager
 def in_place() -> Iterator[None]:
     """Outputs are opened under their own names, and written there."""
+    from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Temporary
 
-    def begin(self: Temporary, target: str) -> None:
+    def begin(self: Temporary, target: str, *, hashed: bool = False) -> None:
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         self.target = self.path = target
         self.nbytes = 0
+        self._checksum = Checksum() if hashed else None
+        self._grown = []
         self._fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
 
     before = Temporary.__init__
@@ -31,11 +35,16 @@ def in_place() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_sync() -> Iterator[None]:
-    """Nothing is ever told to reach the disk."""
+    """The bytes of outputs are never told to reach the disk; directories and the ledger are."""
     from aiopipe.storage import write
 
     before = os.fsync, write._sync_file_system
-    os.fsync = lambda fd: None
+
+    def directories_only(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            before[0](fd)
+
+    os.fsync = directories_only
     write._sync_file_system = lambda directory: None
     try:
         yield

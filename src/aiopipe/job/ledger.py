@@ -1,0 +1,544 @@
+"""The ledger of a destination: which units are done, from which input, by which pipeline, with which outputs.
+
+It is a SQLite database at DEST/.aiopipe/ledger.db. A row says "done" only after the outputs it names are on the
+disk under their names, and it stops saying so before one of them is replaced. So a row never lies, whenever a
+run is killed. `Ledger` writes, in a thread of its own and many rows to a transaction; `open_ledger` reads, also
+beside a run. What a row means for the next run is decided in `job/units.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiopipe.errors import InputError, OutputError
+from aiopipe.model import display_path
+from aiopipe.storage.version import Version
+from aiopipe.storage.write import trouble
+
+__all__ = ["FOLDER", "Key", "Ledger", "Output", "Reader", "Unit", "ledger_path", "open_ledger"]
+
+FOLDER = ".aiopipe"
+SCHEMA = 1
+_PATIENCE = 0.05  # seconds: how long rows may wait for company before they are committed
+_MANY = 5000  # rows that are committed without waiting
+
+_TABLES = """
+CREATE TABLE runs (id INTEGER PRIMARY KEY, attempt TEXT, pid INTEGER, host TEXT, began REAL, ended REAL,
+                   outcome TEXT, pipeline INTEGER, places TEXT);
+CREATE TABLE pipelines (id INTEGER PRIMARY KEY, digest TEXT UNIQUE, parts TEXT);
+CREATE TABLE units (id INTEGER PRIMARY KEY, path BLOB NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
+                    state TEXT NOT NULL, run INTEGER NOT NULL, number INTEGER NOT NULL, pipeline INTEGER NOT NULL,
+                    source BLOB, why TEXT, size INTEGER, mtime_ns INTEGER, inode INTEGER, ctime_ns INTEGER,
+                    sha256 BLOB, read_at INTEGER, done_at REAL, seconds REAL, taken INTEGER, given INTEGER,
+                    rejected INTEGER, message TEXT, made INTEGER, UNIQUE (path, start));
+CREATE INDEX units_by_run ON units (run, number);
+CREATE TABLE outputs (path BLOB PRIMARY KEY, unit INTEGER NOT NULL, size INTEGER, mtime_ns INTEGER, inode INTEGER,
+                      ctime_ns INTEGER, sha256 BLOB, damaged INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE INDEX outputs_by_unit ON outputs (unit);
+CREATE TABLE rejects (run INTEGER, number INTEGER, start INTEGER, seq INTEGER, body TEXT,
+                      PRIMARY KEY (run, number, start, seq)) WITHOUT ROWID;
+"""
+
+
+def ledger_path(destination: str) -> str:
+    """Where a destination keeps its ledger."""
+    return os.path.join(destination, FOLDER, "ledger.db")
+
+
+class Key(NamedTuple):
+    """A unit: an input file by its path below the job's root, as bytes; start, stop: a byte range of it, or -1.
+
+    >>> Key.of("sub/a.csv")
+    Key(path=b'sub/a.csv', start=-1, stop=-1)
+    """
+
+    path: bytes
+    start: int = -1
+    stop: int = -1
+
+    @classmethod
+    def of(cls, relative: str, start: int = -1, stop: int = -1) -> Key:
+        """The key of a file, or of the bytes [start, stop) of it."""
+        return cls(os.fsencode(relative), start, stop)
+
+    def __str__(self) -> str:
+        where = f" [{self.start}-{self.stop}]" if self.start >= 0 else ""
+        return display_path(os.fsdecode(self.path)) + where
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that a unit made. path: below the destination, as bytes. damaged: `aiopipe verify` found it changed."""
+
+    path: bytes
+    version: Version
+    sha256: bytes
+    damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A row of the ledger, with its outputs.
+
+    state: "done"; "running" (begun, and not finished if no run is on); "part" (of a job that is one unit, and not
+    finished); "failed". run, number: of the run that did it, and its place in that run's input. pipeline: whose
+    parts `Reader.parts` gives. source: the input's absolute path. why: what made that run do it. version, sha256:
+    of the input as it was read; sha256 is None where not all of it was. read_at: nanoseconds of the epoch when
+    reading began. taken, given, rejected: records. message: what went wrong, of a failed one. made: how many
+    outputs it had when it was done.
+    """
+
+    key: Key
+    state: str
+    run: int
+    number: int
+    pipeline: int
+    source: bytes = b""
+    why: str = ""
+    version: Version | None = None
+    sha256: bytes | None = None
+    read_at: int = 0
+    done_at: float = 0.0
+    seconds: float = 0.0
+    taken: int = 0
+    given: int = 0
+    rejected: int = 0
+    message: str = ""
+    outputs: tuple[Output, ...] = ()
+    made: int = 0
+
+
+_COLUMNS = (
+    "id, path, start, stop, state, run, number, pipeline, source, why, size, mtime_ns, inode, ctime_ns, sha256,"
+    " read_at, done_at, seconds, taken, given, rejected, message, made"
+)
+
+
+_OUTPUT = "path, size, mtime_ns, inode, ctime_ns, sha256, damaged"
+
+
+def _output(row: Any) -> Output:
+    return Output(row[0], Version(*row[1:5]), row[5], bool(row[6]))
+
+
+class Reader:
+    """What a ledger says. Only one thread at a time may use it; every method blocks.
+
+    The methods that read are those that a ledger kept elsewhere (in a database that is the sink) must have too.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def unit(self, key: Key) -> Unit | None:
+        """The row of a unit, if it has one."""
+        rows = self._rows(f"SELECT {_COLUMNS} FROM units WHERE path = ? AND start = ?", (key.path, key.start))
+        return self._unit(rows[0]) if rows else None
+
+    def units(self) -> Iterator[Unit]:
+        """All rows, in bytewise order of their paths."""
+        for row in self._connection.execute(f"SELECT {_COLUMNS} FROM units ORDER BY path, start"):
+            yield self._unit(row)
+
+    def owner(self, output: bytes) -> Unit | None:
+        """The unit that an output below the destination comes from."""
+        rows = self._rows(
+            f"SELECT {_COLUMNS} FROM units WHERE id = (SELECT unit FROM outputs WHERE path = ?)", (output,)
+        )
+        return self._unit(rows[0]) if rows else None
+
+    def unowned(self) -> list[Output]:
+        """Outputs that some unit made once, and none does any more."""
+        rows = self._rows(f"SELECT {_OUTPUT} FROM outputs WHERE unit = -1 ORDER BY path", ())
+        return [_output(row) for row in rows]
+
+    def parts(self, pipeline: int) -> dict[str, str]:
+        """What the fingerprint of a pipeline was made of."""
+        rows = self._rows("SELECT parts FROM pipelines WHERE id = ?", (pipeline,))
+        found: dict[str, str] = json.loads(rows[0][0]) if rows else {}
+        return found
+
+    def rejects(self, run: int, number: int | None = None) -> Iterator[dict[str, Any]]:
+        """The rows of a rejects file that a unit (by its run and number there), or a whole run, set aside."""
+        where = "run = ?" if number is None else "run = ? AND number = ?"
+        given = (run,) if number is None else (run, number)
+        text = f"SELECT body FROM rejects WHERE {where} ORDER BY number, start, seq"
+        for (body,) in self._connection.execute(text, given):
+            yield json.loads(body)
+
+    def runs(self, last: int = 1) -> list[dict[str, Any]]:
+        """The last runs, the newest first: id, attempt, pid, host, began, ended, outcome, pipeline, places."""
+        cursor = self._connection.execute("SELECT * FROM runs ORDER BY id DESC LIMIT ?", (last,))
+        names = [d[0] for d in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def unclean(self) -> list[dict[str, Any]]:
+        """Runs that never said they had ended: attempt and places."""
+        rows = self._rows("SELECT attempt, places FROM runs WHERE ended IS NULL", ())
+        return [{"attempt": a, "places": [os.fsencode(p) for p in json.loads(places)]} for a, places in rows]
+
+    def _rows(self, text: str, given: Sequence[Any]) -> list[Any]:
+        return self._connection.execute(text, given).fetchall()
+
+    def _unit(self, row: Any) -> Unit:
+        found = self._rows(f"SELECT {_OUTPUT} FROM outputs WHERE unit = ? ORDER BY path", (row[0],))
+        outputs = tuple(_output(o) for o in found)
+        return Unit(
+            Key(*row[1:4]),
+            state=row[4],
+            run=row[5],
+            number=row[6],
+            pipeline=row[7],
+            source=row[8],
+            why=row[9] or "",
+            version=Version(*row[10:14]) if row[10] is not None else None,
+            sha256=row[14],
+            read_at=row[15] or 0,
+            done_at=row[16] or 0.0,
+            seconds=row[17] or 0.0,
+            taken=row[18] or 0,
+            given=row[19] or 0,
+            rejected=row[20] or 0,
+            message=row[21] or "",
+            made=row[22] or 0,
+            outputs=outputs,
+        )
+
+
+def open_ledger(destination: str) -> Reader:
+    """The ledger of a destination, to read; InputError where there is none, or it cannot be read."""
+    path = ledger_path(destination)
+    shown = display_path(destination)
+    if not os.path.exists(path):
+        raise InputError(
+            f"{shown} has no ledger", hint="it is kept by runs that write to a directory: name that directory"
+        )
+    try:
+        connection = sqlite3.connect(path, timeout=5, check_same_thread=False, isolation_level=None)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise InputError(f"the ledger of {shown} cannot be read: {error}", hint=_ANEW) from None
+    if version != SCHEMA:
+        connection.close()
+        raise InputError(f"the ledger of {shown} is of version {version}, not {SCHEMA}", hint=_ANEW)
+    return Reader(connection)
+
+
+_ANEW = f"use the aiopipe that wrote it, or remove {FOLDER}/ in that directory: the next run then does all anew"
+
+Operation = Callable[[sqlite3.Connection], Any]
+
+
+class Ledger:
+    """Writes a ledger, in a thread of its own; every method but `submit` blocks, and any thread may call.
+
+    Operations are done in the order they were submitted. Those that come within 50 ms share a transaction (and so
+    one fsync); `wait` makes it happen now. When one fails, that and every later call raises OutputError.
+    """
+
+    def __init__(self, destination: str) -> None:
+        self.path = ledger_path(destination)
+        self._queue: queue.Queue[Operation | None] = queue.Queue()
+        self._condition = threading.Condition()
+        self._submitted = self._committed = 0
+        self._hurry = False
+        self._error: BaseException | None = None
+        try:
+            self._connection = _created(self.path)
+        except sqlite3.Error as error:
+            raise self._trouble(error) from None
+        self._thread = threading.Thread(target=self._work, name="aiopipe-ledger", daemon=True)
+        self._thread.start()
+
+    def reader(self) -> Reader:
+        """The same ledger, to read, with a connection of its own."""
+        return Reader(sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None))
+
+    def submit(self, operation: Operation) -> int:
+        """Have `operation(connection)` done soon, inside a transaction; a number for `wait`."""
+        with self._condition:
+            self._raise()
+            self._submitted += 1
+            self._queue.put(operation)
+            return self._submitted
+
+    def wait(self, number: int | None = None) -> None:
+        """Return when the operation of that number, or all so far, is on the disk."""
+        with self._condition:
+            number = self._submitted if number is None else number
+            while self._committed < number:
+                self._raise()
+                self._hurry = True
+                self._condition.notify_all()
+                self._condition.wait(1)
+
+    def ask(self, operation: Callable[[sqlite3.Connection], Any]) -> Any:
+        """The result of an operation, once it is on the disk."""
+        results: list[Any] = []
+        self.wait(self.submit(lambda connection: results.append(operation(connection))))
+        return results[0]
+
+    def close(self) -> None:
+        """Commit what was submitted and end the thread; OutputError where that was not possible."""
+        if self._thread.is_alive():
+            with self._condition:
+                self._hurry = True
+                self._queue.put(None)
+                self._condition.notify_all()
+            self._thread.join()
+        self._connection.close()
+        self._raise()
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            some = [self._queue.get()]
+            with self._condition:
+                self._condition.wait_for(lambda: self._hurry or self._queue.qsize() > _MANY, _PATIENCE)
+                self._hurry = False
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    some.append(self._queue.get_nowait())
+            ended = None in some
+            operations = [o for o in some if o is not None]
+            try:
+                if operations and self._error is None:
+                    self._commit(operations)
+            except BaseException as error:
+                self._error = error
+            with self._condition:
+                if self._error is None:
+                    self._committed += len(operations)
+                self._condition.notify_all()
+
+    def _commit(self, operations: Iterable[Operation]) -> None:
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for operation in operations:
+                operation(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _raise(self) -> None:
+        if isinstance(self._error, sqlite3.Error):
+            raise self._trouble(self._error) from None
+        if self._error is not None:
+            raise self._error
+
+    def _trouble(self, error: sqlite3.Error) -> OutputError:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return trouble(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        return OutputError(
+            f"cannot write the ledger {display_path(self.path)}: {error}",
+            stage="write",
+            hint=f"check the disk, or {_ANEW}",
+        )
+
+
+def _created(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        if version == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        elif version != SCHEMA:
+            raise sqlite3.DatabaseError(f"it is of version {version}, not {SCHEMA}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+# The operations that runs submit. Each is applied inside a transaction of the writer's.
+
+
+def begin_run(attempt: str, host: str, places: Sequence[str]) -> Callable[[sqlite3.Connection], int]:
+    """Note a new run, and that earlier ones which never ended are over; its id."""
+
+    def operation(connection: sqlite3.Connection) -> int:
+        now = time.time()
+        connection.execute("UPDATE runs SET ended = ?, outcome = 'killed' WHERE ended IS NULL", (now,))
+        connection.execute(
+            "DELETE FROM rejects WHERE NOT EXISTS (SELECT 1 FROM units AS u"
+            " WHERE u.run = rejects.run AND u.number = rejects.number AND u.state = 'done')"
+        )
+        cursor = connection.execute(
+            "INSERT INTO runs (attempt, pid, host, began, places) VALUES (?, ?, ?, ?, ?)",
+            (attempt, os.getpid(), host, now, json.dumps(list(places))),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    return operation
+
+
+def end_run(run: int, outcome: str) -> Operation:
+    """Note that a run has ended, and left no temporary: "done", "stopped" or "failed"."""
+    return lambda c: c.execute("UPDATE runs SET ended = ?, outcome = ? WHERE id = ?", (time.time(), outcome, run))
+
+
+def use_pipeline(run: int, digest: str, parts: dict[str, str]) -> Callable[[sqlite3.Connection], int]:
+    """Note which pipeline a run runs; the pipeline's id."""
+
+    def operation(connection: sqlite3.Connection) -> int:
+        connection.execute(
+            "INSERT OR IGNORE INTO pipelines (digest, parts) VALUES (?, ?)",
+            (digest, json.dumps(parts, ensure_ascii=True)),
+        )
+        row = connection.execute("SELECT id FROM pipelines WHERE digest = ?", (digest,)).fetchone()
+        connection.execute("UPDATE runs SET pipeline = ? WHERE id = ?", (row[0], run))
+        found: int = row[0]
+        return found
+
+    return operation
+
+
+_BEGIN = """
+INSERT INTO units (path, start, stop, state, run, number, pipeline, source, why)
+VALUES (:path, :start, :stop, 'running', :run, :number, :pipeline, :source, :why)
+ON CONFLICT (path, start) DO UPDATE SET stop = excluded.stop, state = 'running', run = excluded.run,
+  number = excluded.number, pipeline = excluded.pipeline, source = excluded.source, why = excluded.why
+"""
+
+
+def begin_units(units: Sequence[dict[str, Any]]) -> Operation:
+    """Units are about to be done: from now on their rows claim nothing about outputs.
+
+    Each is a mapping with path, start, stop, run, number, pipeline, source and why.
+    """
+    return lambda connection: connection.executemany(_BEGIN, units)
+
+
+_DONE = """
+UPDATE units SET state = :state, size = :size, mtime_ns = :mtime_ns, inode = :inode, ctime_ns = :ctime_ns,
+  sha256 = :sha256, read_at = :read_at, done_at = :done_at, seconds = :seconds, taken = :taken, given = :given,
+  rejected = :rejected, made = :made, message = NULL
+WHERE path = :path AND start = :start
+"""
+
+
+def finish_units(units: Sequence[Unit]) -> Operation:
+    """Units are done (or a "part" of a job that is one unit): their outputs are on the disk under their names.
+
+    An output belongs to the unit that made it last. One that a unit made before, and no more, stays on record as
+    nobody's, for --prune.
+    """
+
+    def operation(connection: sqlite3.Connection) -> None:
+        for u in units:
+            v = u.version
+            connection.execute(
+                _DONE,
+                {
+                    "path": u.key.path,
+                    "start": u.key.start,
+                    "state": u.state,
+                    "size": v.size if v else None,
+                    "mtime_ns": v.mtime_ns if v else None,
+                    "inode": v.inode if v else None,
+                    "ctime_ns": v.ctime_ns if v else None,
+                    "sha256": u.sha256,
+                    "read_at": u.read_at,
+                    "done_at": u.done_at,
+                    "seconds": u.seconds,
+                    "taken": u.taken,
+                    "given": u.given,
+                    "rejected": u.rejected,
+                    "made": u.made,
+                },
+            )
+            here = "(SELECT id FROM units WHERE path = ? AND start = ?)"
+            connection.execute(f"UPDATE outputs SET unit = -1 WHERE unit = {here}", u.key[:2])
+            for o in u.outputs:
+                ours = o.version
+                connection.execute(
+                    "INSERT OR REPLACE INTO outputs (path, unit, size, mtime_ns, inode, ctime_ns, sha256)"
+                    f" VALUES (?, {here}, ?, ?, ?, ?, ?)",
+                    (o.path, *u.key[:2], ours.size, ours.mtime_ns, ours.inode, ours.ctime_ns, o.sha256),
+                )
+
+    return operation
+
+
+def complete_parts(run: int) -> Operation:
+    """All parts of a job that is one unit are done: now they are, and what else it did before is over."""
+
+    def operation(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE units SET state = 'done' WHERE run = ? AND state = 'part'", (run,))
+        others = "FROM units WHERE run <> ? AND pipeline = (SELECT pipeline FROM runs WHERE id = ?)"
+        connection.execute(f"UPDATE outputs SET unit = -1 WHERE unit IN (SELECT id {others})", (run, run))
+        connection.execute(f"DELETE {others}", (run, run))
+
+    return operation
+
+
+def refresh_unit(key: Key, version: Version, read_at: int, outputs: Sequence[Output]) -> Operation:
+    """The input (and the outputs) of a unit have other signatures, and the same bytes."""
+
+    def operation(connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "UPDATE units SET size = ?, mtime_ns = ?, inode = ?, ctime_ns = ?, read_at = ?"
+            " WHERE path = ? AND start = ?",
+            (version.size, version.mtime_ns, version.inode, version.ctime_ns, read_at, key.path, key.start),
+        )
+        for o in outputs:
+            connection.execute(
+                "UPDATE outputs SET mtime_ns = ?, inode = ?, ctime_ns = ? WHERE path = ?",
+                (o.version.mtime_ns, o.version.inode, o.version.ctime_ns, o.path),
+            )
+
+    return operation
+
+
+def fail_units(keys: Sequence[Key], message: str) -> Operation:
+    """Units did not get done, and this is why."""
+    given = [(message, k.path, k.start) for k in keys]
+    text = "UPDATE units SET state = 'failed', message = ? WHERE path = ? AND start = ? AND state <> 'done'"
+    return lambda c: c.executemany(text, given)
+
+
+def damage_outputs(paths: Sequence[bytes]) -> Operation:
+    """Outputs do not hold what was written: the next run makes them anew."""
+    return lambda c: c.executemany("UPDATE outputs SET damaged = 1 WHERE path = ?", [(p,) for p in paths])
+
+
+def add_rejects(run: int, number: int, start: int, first: int, rows: Sequence[dict[str, Any]]) -> Operation:
+    """Records of a unit set aside, numbered from `first`; they count once the unit is done."""
+    given = [(run, number, start, first + i, json.dumps(row, ensure_ascii=True)) for i, row in enumerate(rows)]
+    return lambda c: c.executemany("INSERT OR REPLACE INTO rejects VALUES (?, ?, ?, ?, ?)", given)
+
+
+def disown(keys: Sequence[Key]) -> Operation:
+    """The inputs of these units are gone: their outputs are nobody's."""
+
+    def operation(connection: sqlite3.Connection) -> None:
+        here = "(SELECT id FROM units WHERE path = ? AND start = ?)"
+        connection.executemany(f"UPDATE outputs SET unit = -1 WHERE unit = {here}", [k[:2] for k in keys])
+        connection.executemany("DELETE FROM units WHERE path = ? AND start = ?", [k[:2] for k in keys])
+
+    return operation
+
+
+def forget(outputs: Sequence[bytes]) -> Operation:
+    """Outputs that nobody owns are gone, or somebody else's."""
+    return lambda c: c.executemany("DELETE FROM outputs WHERE path = ? AND unit = -1", [(p,) for p in outputs])

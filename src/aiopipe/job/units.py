@@ -1,0 +1,391 @@
+"""What a run does with each unit: pass over what is done and unchanged, begin it, count it, commit it.
+
+The stages know this object as `context.found.units` (see `aiopipe.stage.Units`). In the order of a unit's life:
+
+    wants      the source asks before it reads a file: False for one that is done and unchanged
+    reading    the reader opens it: its signature is taken, and a hash of its bytes begun
+    count      records were parsed (called by the accounts)
+    complete   the sink has all of its records: its counts and rejects are final
+    ready      its outputs are on the disk as temporaries: may they appear? Waits until an old row says "running"
+    commit     its outputs are visible, and their names on the disk: the row is written
+
+`wants`, `reading`, `ready` and `commit` block and are called in threads; `count` and `complete` in the loop.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiopipe.errors import OutputError
+from aiopipe.job.fingerprint import changes
+from aiopipe.job.ledger import (
+    Key,
+    Ledger,
+    Output,
+    Reader,
+    Unit,
+    add_rejects,
+    begin_units,
+    complete_parts,
+    fail_units,
+    finish_units,
+    refresh_unit,
+)
+from aiopipe.job.rejects import row_of
+from aiopipe.model import FileRef, Reject, display_path
+from aiopipe.storage.version import Checksum, Version, checksum_of
+from aiopipe.storage.write import Made
+
+__all__ = ["Ticket", "Units", "stale"]
+
+RACY = 2_000_000_000  # nanoseconds: a file changed that shortly before it was read may change again unseen
+_TOGETHER = 256
+_LARGE = 1 << 20
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A unit in work; the sink takes it from `complete` to `ready` and `commit`."""
+
+    key: Key
+    number: int
+    path: str
+    redo: bool
+    began: float = field(default_factory=time.monotonic)
+    read_at: int = 0
+    version: Version | None = None
+    checksum: Checksum | None = None
+    sequence: int = 0
+    taken: int = 0
+    given: int = 0
+    rejected: int = 0
+
+
+class Units:
+    """The units of one run into a destination.
+
+    run, pipeline: their ids in the ledger. parts: of the pipeline's fingerprint. output_of: the path of the output
+    for an input, by its relative path. whole: why the job is one unit
+    ("" where each file is). force: nothing is passed over. tolerant: records may be set aside. stopping: True
+    once the run was asked to stop.
+    """
+
+    def __init__(
+        self,
+        destination: str,
+        ledger: Ledger,
+        reader: Reader,
+        run: int,
+        pipeline: int,
+        parts: dict[str, str],
+        *,
+        output_of: Callable[[str], str] = str,
+        whole: str = "",
+        force: bool = False,
+        tolerant: bool = False,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.destination = destination
+        self.run = run
+        self.unchanged = 0  # inputs passed over
+        self.kept: list[tuple[int, int, int, int]] = []  # of those with rejects: number here, run, number there, count
+        self.settle: Callable[[int], None] = lambda number: None  # called before a unit's counts are taken
+        self._aside: dict[int, int] = {}  # number -> rejects submitted so far
+        self._ledger = ledger
+        self._reader = reader
+        self._pipeline = pipeline
+        self._parts = parts
+        self._output_of = output_of
+        self._whole = whole
+        self._whole_why: str | None = ""
+        self._force = force
+        self._tolerant = tolerant
+        self._stopping = stopping
+        self._open: dict[int, Ticket] = {}
+        self._claimed: dict[str, str] = {}
+        self._beginning: list[tuple[dict[str, Any], Ticket]] = []
+        self._guard = threading.Lock()
+        self._changes: dict[int, str] = {}
+
+    def survey(self, files: Iterator[FileRef]) -> None:
+        """Where the job is one unit: look at all of its files, and decide for all of them. Blocks."""
+        if not self._whole:
+            return
+        names = set()
+        self._whole_why = None
+        for file in files:
+            names.add(os.fsencode(file.relative))
+            self._whole_why = self._judge(file, Key.of(file.relative))
+            if self._whole_why is not None:
+                return
+        for unit in self._reader.units():
+            if unit.pipeline == self._pipeline and unit.state == "done" and unit.key.path not in names:
+                self._whole_why = f"input {unit.key} is gone"
+                return
+
+    def wants(self, file: FileRef) -> bool:
+        """Whether a file is to be read; if so, it is begun. OutputError where two would have one output."""
+        key, target = Key.of(file.relative), self._output_of(file.relative)
+        other = self._claimed.setdefault(target, file.path)
+        if other != file.path:
+            raise OutputError(
+                f"{display_path(other)} and {display_path(file.path)} would both become {display_path(target)}",
+                stage="write",
+                hint="read them in two runs, or from a common parent directory",
+            )
+        why = self._whole_why if self._whole else self._judge(file, key)
+        if why is None:
+            self._pass_over(file, key)
+            return False
+        if not why:
+            return False  # asked to stop: nothing was decided
+        self._begin(file, key, why)
+        return True
+
+    def _pass_over(self, file: FileRef, key: Key) -> None:
+        self.unchanged += 1
+        unit = self._reader.unit(key)
+        if unit is not None and unit.rejected:
+            self.kept.append((file.index, unit.run, unit.number, unit.rejected))
+
+    def _begin(self, file: FileRef, key: Key, why: str) -> None:
+        ticket = Ticket(key, file.index, file.path, redo=why != "new")
+        self._open[file.index] = ticket
+        row = {
+            **key._asdict(),
+            "run": self.run,
+            "number": file.index,
+            "pipeline": self._pipeline,
+            "source": os.fsencode(os.path.abspath(file.path)) if file.size >= 0 else b"",
+            "why": why,
+        }
+        with self._guard:
+            self._beginning.append((row, ticket))
+            full = len(self._beginning) >= _TOGETHER
+        if full or file.size > _LARGE:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Have the rows of units begun so far written soon."""
+        with self._guard:
+            some, self._beginning = self._beginning, []
+            if some:
+                sequence = self._ledger.submit(begin_units([row for row, _ in some]))
+                for _, ticket in some:
+                    ticket.sequence = sequence
+
+    def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
+        """What the bytes of a file that was just opened are to be fed to, in order."""
+        checksum = Checksum()
+        ticket = self._open.get(file.index)
+        if ticket is not None:
+            ticket.read_at = time.time_ns()
+            ticket.version, ticket.checksum = Version.of(status), checksum
+        return checksum
+
+    def count(self, number: int, records: int) -> None:
+        """Records of the unit with this number were parsed, good or not."""
+        ticket = self._open.get(number)
+        if ticket is not None:
+            ticket.taken += records
+
+    def complete(self, file: FileRef, records: int) -> Ticket:
+        """All records of the unit have come: `records` of them go into its outputs."""
+        self.settle(file.index)
+        ticket = self._open.pop(file.index)
+        ticket.given = records
+        ticket.rejected = self._aside.get(file.index, 0)
+        return ticket
+
+    def ready(self, tickets: Sequence[Ticket]) -> None:
+        """Return once no row on the disk claims what is about to be replaced."""
+        self._flush()
+        self._ledger.wait(max((t.sequence for t in tickets if t.redo), default=0))
+
+    def commit(self, done: Sequence[tuple[Ticket, Sequence[Made]]]) -> None:
+        """The outputs of these units are visible: write their rows, soon. OutputError where that failed before."""
+        self._flush()
+        self._ledger.submit(finish_units([self._row(ticket, made) for ticket, made in done]))
+
+    def _row(self, t: Ticket, made: Sequence[Made]) -> Unit:
+        whole = t.checksum is not None and t.version is not None and t.checksum.count == t.version.size
+        outputs = [Output(os.fsencode(os.path.relpath(m.target, self.destination)), m.version, m.sha256) for m in made]
+        return Unit(
+            t.key,
+            "part" if self._whole else "done",
+            self.run,
+            t.number,
+            self._pipeline,
+            version=t.version,
+            sha256=t.checksum.digest() if t.checksum is not None and whole else None,
+            read_at=t.read_at,
+            done_at=time.time(),
+            seconds=time.monotonic() - t.began,
+            taken=t.taken,
+            given=t.given,
+            rejected=t.rejected,
+            outputs=tuple(outputs),
+            made=len(outputs),
+        )
+
+    def set_aside(self, number: int, rejects: Sequence[Reject]) -> None:
+        """Rejects of the unit with this number, in order; before it is complete."""
+        first = self._aside.get(number, 0)
+        self._aside[number] = first + len(rejects)
+        # Made into rows in the ledger's thread: ten thousand of them would hold up the loop.
+        self._ledger.submit(lambda c: add_rejects(self.run, number, -1, first, list(map(row_of, rejects)))(c))
+
+    def rejects(self) -> Iterator[dict[str, Any]]:
+        """What the rejects file is to hold: of units passed over and of this run, in the order of the input."""
+        self._ledger.wait()
+        mine = [(number, self.run, number) for number in self._aside]
+        for _, run, number in sorted([(n, r, there) for n, r, there, _ in self.kept] + mine):
+            yield from self._reader.rejects(run, number)
+
+    @property
+    def kept_rejects(self) -> int:
+        """Records of units passed over that were set aside when these were done."""
+        return sum(count for *_, count in self.kept)
+
+    def finish(self, files: Iterator[FileRef]) -> None:
+        """The run came to its end: a job that is one unit is now done, whatever it did not have to read."""
+        self._flush()
+        if self._whole and self._whole_why is not None:
+            rest = []
+            for file in files:
+                if self._output_of(file.relative) not in self._claimed:
+                    self.wants(file)
+                ticket = self._open.pop(file.index, None)
+                if ticket is not None:
+                    if ticket.version is None:
+                        ticket.read_at = time.time_ns()
+                        ticket.version = Version.of(os.stat(file.path))
+                    ticket.rejected = self._aside.get(file.index, 0)
+                    rest.append(self._row(ticket, ()))
+            self._flush()
+            self._ledger.submit(finish_units(rest))
+            self._ledger.submit(complete_parts(self.run))
+        self._ledger.wait()
+
+    def fail(self, path: str, message: str) -> None:
+        """The run ends because of this file."""
+        self._flush()
+        keys = [t.key for t in self._open.values() if t.path == path]
+        if keys:
+            self._ledger.submit(fail_units(keys, message))
+
+    def _judge(self, file: FileRef, key: Key) -> str | None:
+        """Why a unit must be done (again); None where it need not, "" where the run was asked to stop meanwhile."""
+        unit = self._reader.unit(key)
+        if unit is None:
+            return "new"
+        if self._force:
+            return "--force"
+        if file.size < 0:
+            return "a stream is read anew each time"
+        if unit.pipeline != self._pipeline:
+            if unit.pipeline not in self._changes:
+                found = changes(self._reader.parts(unit.pipeline), self._parts)
+                self._changes[unit.pipeline] = f"pipeline changed: {'; '.join(found)}"
+            return self._changes[unit.pipeline]
+        if unit.rejected and not self._tolerant:
+            return "records of it were set aside, and this run has no rejects file"
+        why, fresh = stale(unit, file.path, self.destination, self._stopping)
+        if why is None and fresh is not None:
+            self._ledger.submit(refresh_unit(key, *fresh))
+        return why
+
+
+Fresh = tuple[Version, int, tuple[Output, ...]]
+
+
+def stale(
+    unit: Unit, path: str, destination: str, stopping: Callable[[], bool] = lambda: False
+) -> tuple[str | None, Fresh | None]:
+    """Why the files of a unit make it no longer done, or None; and what has another signature, but the same bytes.
+
+    path: its input. "" where `stopping()` became true before it was known. Blocks, and reads files only where
+    their signatures leave a doubt.
+    """
+    if unit.state != "done":
+        return _unfinished(unit), None
+    if unit.version is None:
+        return "a stream is read anew each time", None
+    if unit.made != len(unit.outputs):
+        return "an output of it was made anew from another input", None
+    try:
+        now = Version.of(os.stat(path))
+    except OSError as error:
+        return f"input cannot be read: {error.strerror}", None
+    fresh = None
+    if now != unit.version or unit.read_at - now.mtime_ns <= RACY:
+        why, fresh = _compared(unit, now, path, stopping)
+        if why is not None:
+            return why, None
+    outputs, other = [], False
+    for output in unit.outputs:
+        why, same = _output(output, destination, stopping)
+        if same is None:
+            return why, None
+        other = other or same is not output
+        outputs.append(same)
+    if not other and fresh is None:
+        return None, None
+    version, read_at = fresh or (unit.version, unit.read_at)
+    return None, (version, read_at, tuple(outputs))
+
+
+def _unfinished(unit: Unit) -> str:
+    if unit.state == "failed":
+        return f"it failed: {unit.message}"
+    return "the run that began it did not finish it"
+
+
+def _compared(
+    unit: Unit, now: Version, path: str, stopping: Callable[[], bool]
+) -> tuple[str | None, tuple[Version, int] | None]:
+    """The input's bytes compared with those that were read."""
+    assert unit.version is not None
+    if now.size != unit.version.size:
+        return f"input changed: size {unit.version.size} -> {now.size}", None
+    if unit.sha256 is None:
+        return "input changed: it has another time stamp, and not all of it was read before", None
+    read_at = time.time_ns()
+    try:
+        found = checksum_of(path, stopping)
+    except OSError as error:
+        return f"input cannot be read: {error.strerror}", None
+    if found is None:
+        return ("" if stopping() else "input changes"), None
+    if found[1] != unit.sha256:
+        return "input changed: other bytes of the same size", None
+    return None, (found[0], read_at)
+
+
+def _output(output: Output, destination: str, stopping: Callable[[], bool]) -> tuple[str, Output | None]:
+    """What is wrong with an output, or the output as it is on record now."""
+    path = os.path.join(destination, os.fsdecode(output.path))
+    shown = display_path(path)
+    if output.damaged:
+        return f"output damaged: {shown} does not hold what was written", None
+    try:
+        now = Version.of(os.stat(path))
+        if now == output.version:
+            return "", output
+        if now.size != output.version.size:
+            return f"output damaged: {shown}, size {output.version.size} -> {now.size}", None
+        found = checksum_of(path, stopping)
+    except FileNotFoundError:
+        return f"output missing: {shown}", None
+    except OSError as error:
+        return f"output cannot be read: {shown}: {error.strerror}", None
+    if found is None:
+        return ("" if stopping() else f"output changes: {shown}"), None
+    if found[1] != output.sha256:
+        return f"output damaged: {shown} holds other bytes", None
+    return "", Output(output.path, found[0], output.sha256)

@@ -1,0 +1,60 @@
+"""Addresses that are no paths: what they are called in reports, and what an output made of them is called."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+
+from aiopipe.errors import UsageError, nearest
+
+__all__ = ["database_of", "is_http", "is_url", "name_of", "shown_url"]
+
+READABLE = ("http", "https", "sqlite")
+
+
+def is_url(path: str) -> bool:
+    """Whether this is an address and not a path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
+
+
+def is_http(path: str) -> bool:
+    """Whether this is an address of the web."""
+    return path[:8].lower().startswith(("http://", "https://"))
+
+
+def shown_url(url: str) -> str:
+    """The address as messages and reports show it: without a password, and without a query, which may hold a key."""
+    if not is_http(url):
+        return url
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def name_of(url: str) -> str:
+    """What a file made of it is called: the last part of the path, or that of the database, as .csv."""
+    if url.startswith("sqlite:"):
+        return os.path.splitext(os.path.basename(database_of(url)[0]))[0] + ".csv"
+    return os.path.basename(urlsplit(url).path.rstrip("/")) or "download.csv"
+
+
+def database_of(url: str) -> tuple[str, str]:
+    """The file and the query in `sqlite:///FILE#QUERY`; UsageError where one is missing."""
+    path, _, query = url.removeprefix("sqlite://").partition("#")
+    if not path.startswith("/") or len(path) < 2 or not query.strip():
+        raise UsageError(
+            f"{url!r} names no query",
+            hint="such as 'sqlite:///file.db#SELECT * FROM t' (sqlite://// begins an absolute path), or #t alone",
+        )
+    return path[1:], query.strip()
+
+
+def refuse_unreadable(url: str) -> None:
+    """UsageError for an address that nothing here can read."""
+    scheme = url.partition("://")[0].lower()
+    if scheme not in READABLE:
+        raise UsageError(f"{scheme}:// cannot be read", hint=nearest(scheme, READABLE))
+    if scheme == "sqlite":
+        database_of(url)
+    elif not urlsplit(url).hostname:
+        raise UsageError(f"{url!r} names no host", hint="such as https://example.com/file.csv")

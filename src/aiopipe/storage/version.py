@@ -1,0 +1,86 @@
+"""What tells one state of a file from another: a cheap signature, and a hash of its bytes as the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Checksum", "Version", "Watched", "checksum_of"]
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The signature of a file: size in bytes, times in nanoseconds, inode number.
+
+    Size and time alone miss a file that was replaced by one with the same size and a restored time: inode and
+    ctime do not.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Version:
+        """The signature in what stat(2) says."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
+
+
+class Checksum:
+    """SHA-256 of bytes as they stream by. count: how many there were."""
+
+    __slots__ = ("_hash", "count")
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.count = 0
+
+    def update(self, data: Any) -> None:
+        """Take the next bytes; for large pieces this releases the GIL."""
+        self._hash.update(data)
+        self.count += len(data)
+
+    def digest(self) -> bytes:
+        """The 32 bytes of the hash of all that came so far."""
+        return self._hash.digest()
+
+
+class Watched(io.FileIO):
+    """A raw file whose bytes are hashed in the thread that reads them. It owns the descriptor it is given."""
+
+    def __init__(self, fd: int, checksum: Checksum) -> None:
+        super().__init__(fd, "rb")
+        self._checksum = checksum
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As for FileIO."""
+        data: bytes = super().read(-1 if size is None else size)
+        self._checksum.update(data)
+        return data
+
+
+def checksum_of(path: str, stopping: Callable[[], bool] = lambda: False) -> tuple[Version, bytes] | None:
+    """Signature and hash of a file as it lies there; None where it changed meanwhile, or when `stopping()` is true.
+
+    Blocks. OSError where it cannot be read.
+    """
+    found = Checksum()
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        before = Version.of(os.fstat(fd))
+        while data := os.read(fd, _BLOCK):
+            found.update(data)
+            if stopping():
+                return None
+        if Version.of(os.fstat(fd)) != before or found.count != before.size:
+            return None
+    finally:
+        os.close(fd)
+    return before, found.digest()
