@@ -241,6 +241,12 @@ ALSO: list[tuple[str, Callable[[], Stage], str, str]] = [
         f"{HERE} --retries 3 --breaker 2",
         f'function = "{HERE}"\nretries = 3\nbreaker = "failures=2"',
     ),
+    (
+        "write",
+        lambda: Write("https://host/rows", batch=50, headers={"Authorization": "env:TOKEN"}),
+        "https://host/rows --batch 50 --headers Authorization=env:TOKEN",
+        'to = "https://host/rows"\nbatch = 50\nheaders = { Authorization = "env:TOKEN" }',
+    ),
     ("fetch", lambda: Fetch("http://x/", retries=0), "http://x/ --retries 0", 'url = "http://x/"\nretries = 0'),
     ("dedupe", Dedupe, "", ""),
     ("head", Head, "", ""),
