@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import unicodedata
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,14 @@ from aiopipe.stages.collect import as_items
 from aiopipe.storage.settle import settled
 from aiopipe.storage.stdout import StandardOutput
 from aiopipe.storage.urls import is_http, is_url
-from aiopipe.storage.write import Temporary, make_directories, sync_directories, trouble, write_whole
+from aiopipe.storage.write import (
+    Temporary,
+    folds_case,
+    make_directories,
+    sync_directories,
+    trouble,
+    write_whole,
+)
 
 __all__ = ["Write"]
 
@@ -324,6 +332,8 @@ class _Mirror:
         self.outcome = Outcome()
         self.open: dict[int, _Open] = {}
         self.claimed: dict[str, str] = {}
+        self.folded: dict[str, str] = {}  # targets by their names without case, as some disks have them
+        self.folds: bool | None = None
         self.flying: deque[Awaitable[int]] = deque()
 
     async def consume(self, parcels: AsyncIterator[Any]) -> Outcome:
@@ -387,12 +397,15 @@ class _Mirror:
                 await self._write(entry, [part.head], part)
         elif part.names != entry.names and len(body):
             assert entry.names is not None
-            raise OutputError(
+            error = OutputError(
                 f"the columns changed within the file: {', '.join(entry.names)}, then {', '.join(part.names)}",
                 position=Position(segment.file.path),
                 stage="write",
                 hint="a function must return the same columns for all rows of a file",
             )
+            self.context.found.failures.add([segment.file], error)
+            self._drop(segment.file.index, 0)
+            return
         if len(body):
             await self._write(entry, [body], part)
         if final:
@@ -421,7 +434,24 @@ class _Mirror:
                 stage="write",
                 hint="read them in two runs, or from a common parent directory",
             )
+        twin = self.folded.setdefault(_folded(target), target)
+        if twin != target and self._one_name():
+            raise OutputError(
+                f"{display_path(twin)} and {display_path(target)} are one name on this disk",
+                stage="write",
+                hint="rename one of the files, or write to a disk that tells upper case from lower",
+            )
         return target
+
+    def _one_name(self) -> bool:
+        """Whether the destination's disk takes no heed of case; looked at when it matters first."""
+        if self.folds is None:
+            self.folds = folds_case(self.sink.to)
+        return self.folds
+
+
+def _folded(path: str) -> str:
+    return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
 
 
 def _restyled(relative: str, style: str | None) -> str:
