@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
+    from aiopipe.imports import preload
     from aiopipe.job.report import Report
     from aiopipe.model import FileRef, Position, Reject
     from aiopipe.policy import Breaker, Retry
@@ -91,6 +92,7 @@ _HOMES = {
     "Skip": "aiopipe.stages.skip",
     "Tee": "aiopipe.stages.tee",
     "Write": "aiopipe.stages.write",
+    "preload": "aiopipe.imports",
     "stage": "aiopipe.stages.user",
 }  # fmt: skip
 
@@ -99,7 +101,8 @@ __all__ = [
     "FileRef", "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask",
     "Merge", "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report",
     "RequestError", "Retry", "Route", "Row", "Select", "Sink", "Skip", "Source", "StoppedError", "Stream", "Tee",
-    "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+    "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write",
+    "preload", "stage",
 ]  # fmt: skip
 
 
