@@ -55,7 +55,7 @@ class _Rows:
 
 
 def _unit(row: Sequence[Any]) -> Unit:
-    _, _, path, state, pipeline, source, why, version, sha256, read_at, done_at, seconds, taken, given, rejected = row
+    _, _, path, state, pipeline, source, why, version, xxh128, read_at, done_at, seconds, taken, given, rejected = row
     return Unit(
         Key(bytes(path)),
         state,
@@ -65,7 +65,7 @@ def _unit(row: Sequence[Any]) -> Unit:
         source=bytes(source or b""),
         why=why or "",
         version=Version(*map(int, version.split())) if version else None,
-        sha256=bytes(sha256) if sha256 is not None else None,
+        xxh128=bytes(xxh128) if xxh128 is not None else None,
         read_at=read_at or 0,
         done_at=done_at or 0.0,
         seconds=seconds or 0.0,
@@ -86,7 +86,7 @@ def _values(unit: Unit, name: str) -> tuple[Any, ...]:
         unit.source,
         unit.why,
         version,
-        unit.sha256,
+        unit.xxh128,
         unit.read_at,
         unit.done_at,
         unit.seconds,

@@ -37,7 +37,7 @@ COLUMNS = {
     "source": "BYTES",
     "why": "TEXT",
     "version": "TEXT",
-    "sha256": "BYTES",
+    "xxh128": "BYTES",
     "read_at": "BIGINT",
     "done_at": "DOUBLE PRECISION",
     "seconds": "DOUBLE PRECISION",
