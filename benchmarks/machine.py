@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
     "aiopipe-csv", "pyarrow", "numpy", "duckdb", "polars", "pandas", "aiocsv", "aiofiles", "csvkit",
-    "streamable", "aiostream",
+    "streamable", "aiostream", "spdl", "pypeln", "aiohttp",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from aiopipe import (
     Dedupe,
     Derive,
     Drop,
+    Fetch,
     Filter,
     Find,
     Hash,
@@ -134,6 +135,36 @@ DOORS: dict[str, tuple[Callable[[], Stage], str, str]] = {
         f"{HERE} --placement process --no-ordered --timeout 300ms --columns a --columns b",
         f'function = "{HERE}"\nplacement = "process"\nordered = false\ntimeout = 0.3\ncolumns = ["a", "b"]',
     ),
+    "fetch": (
+        lambda: Fetch(
+            "https://api.example.com/users/{id}?lang={lang}", into={"city": "$.address['city']", "nick": "$.nick?"},
+            method="patch", headers={"Authorization": "Bearer {env:TOKEN}", "X-Id": "{id}"},
+            body={"text": "To {lang}: {text}", "n": 1}, concurrency=64, ordered=False, timeout="5s",
+            retries=Retry(attempts=5, on="429"), rate_limit="50/s", breaker=Breaker(failures=3, wait=5),
+            on_error="keep", cache="answers.db", max_age="12h", max_response="1MB", idempotency_key="X-Key",
+        ),
+        """'https://api.example.com/users/{id}?lang={lang}' --into "city=$.address['city']" --into 'nick=$.nick?'
+        --method PATCH --headers 'Authorization=Bearer {env:TOKEN}' --headers 'X-Id={id}'
+        --body '{"text": "To {lang}: {text}", "n": 1}' --concurrency 64 --no-ordered --timeout 5
+        --retries attempts=5,on=429 --rate-limit 50/s --breaker failures=3,wait=5s --on-error keep --cache answers.db
+        --max-age 12h --max-response 1MB --idempotency-key X-Key""",
+        """url = "https://api.example.com/users/{id}?lang={lang}"
+        into = { city = "$.address['city']", nick = "$.nick?" }
+        method = "PATCH"
+        headers = { Authorization = "Bearer {env:TOKEN}", X-Id = "{id}" }
+        body = { text = "To {lang}: {text}", n = 1 }
+        concurrency = 64
+        ordered = false
+        timeout = 5
+        retries = { attempts = 5, on = "429" }
+        rate_limit = "50/s"
+        breaker = { failures = 3, wait = "5s" }
+        on_error = "keep"
+        cache = "answers.db"
+        max_age = "12h"
+        max_response = "1MB"
+        idempotency_key = "X-Key\"""",
+    ),
     "tee": (
         lambda: Tee(Filter("x > 1") | Write("a/"), Write("b/")),
         "[ filter 'x > 1' then write a/ ] [ write b/ ]",
@@ -210,6 +241,13 @@ ALSO: list[tuple[str, Callable[[], Stage], str, str]] = [
         f"{HERE} --retries 3 --breaker 2",
         f'function = "{HERE}"\nretries = 3\nbreaker = "failures=2"',
     ),
+    (
+        "write",
+        lambda: Write("https://host/rows", batch=50, headers={"Authorization": "env:TOKEN"}),
+        "https://host/rows --batch 50 --headers Authorization=env:TOKEN",
+        'to = "https://host/rows"\nbatch = 50\nheaders = { Authorization = "env:TOKEN" }',
+    ),
+    ("fetch", lambda: Fetch("http://x/", retries=0), "http://x/ --retries 0", 'url = "http://x/"\nretries = 0'),
     ("dedupe", Dedupe, "", ""),
     ("head", Head, "", ""),
     ("hash", lambda: Hash("b3"), "-a blake3", 'algorithms = "blake3"'),

@@ -41,7 +41,7 @@ def count_up(row, *, by: int):
     return row
 
 @stage(concurrency=4, timeout=5)
-async def fetch(row, *, twice: bool = False, rate: float = 0.5):
+async def enquire(row, *, twice: bool = False, rate: float = 0.5):
     row["name"] = f"{row['name']} {twice} {rate}"
     return row
 
@@ -93,9 +93,9 @@ DOORS = [
     ),
     ("count-up --by 3", "count_up(by=3)", 'use = "count-up"\nby = 3', "id,name\n4,ann\n5,bob\n"),
     (
-        "fetch --twice --rate 2",
-        "fetch(twice=True, rate=2.0)",
-        'use = "fetch"\ntwice = true\nrate = 2.0',
+        "enquire --twice --rate 2",
+        "enquire(twice=True, rate=2.0)",
+        'use = "enquire"\ntwice = true\nrate = 2.0',
         "id,name\n1,ann True 2.0\n2,bob True 2.0\n",
     ),
     ("every", "every()", 'use = "every"', "id,name\n2,bob\n"),
@@ -127,7 +127,7 @@ def test_a_users_stage_travels_to_another_process(mine: Any):
     for made in (mine.shout(times=3), mine.count_up(by=2), mine.Upper("name")):
         assert pickle.loads(pickle.dumps(made)) == made
     assert mine.count_up(by=2).placement == "process"
-    assert mine.fetch().placement == "loop"
+    assert mine.enquire().placement == "loop"
 
 
 def test_the_shell_knows_a_stage_once_its_module_is_imported(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
+    from aiopipe.imports import preload
     from aiopipe.job.report import Report
     from aiopipe.model import FileRef, Position, Reject
     from aiopipe.policy import Breaker, Retry
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from aiopipe.stages.dedupe import Dedupe
     from aiopipe.stages.derive import Derive
     from aiopipe.stages.drop import Drop
+    from aiopipe.stages.fetch import Fetch
     from aiopipe.stages.filter import Filter
     from aiopipe.stages.find import Find
     from aiopipe.stages.hash import Hash
@@ -73,6 +75,7 @@ _HOMES = {
     "Dedupe": "aiopipe.stages.dedupe",
     "Derive": "aiopipe.stages.derive",
     "Drop": "aiopipe.stages.drop",
+    "Fetch": "aiopipe.stages.fetch",
     "Filter": "aiopipe.stages.filter",
     "Find": "aiopipe.stages.find",
     "From": "aiopipe.stages.items",
@@ -89,15 +92,17 @@ _HOMES = {
     "Skip": "aiopipe.stages.skip",
     "Tee": "aiopipe.stages.tee",
     "Write": "aiopipe.stages.write",
+    "preload": "aiopipe.imports",
     "stage": "aiopipe.stages.user",
 }  # fmt: skip
 
 __all__ = [
-    "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "FileRef",
-    "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask", "Merge",
-    "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report", "RequestError", "Retry",
-    "Route", "Row", "Select", "Sink", "Skip", "Source", "StoppedError", "Stream", "Tee", "TooManyRejectsError",
-    "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write", "stage",
+    "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "Fetch",
+    "FileRef", "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask",
+    "Merge", "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report",
+    "RequestError", "Retry", "Route", "Row", "Select", "Sink", "Skip", "Source", "StoppedError", "Stream", "Tee",
+    "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write",
+    "preload", "stage",
 ]  # fmt: skip
 
 

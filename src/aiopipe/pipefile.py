@@ -367,6 +367,8 @@ def _plain(stage: Stage, option: Option) -> Any:
         return dict(value) if len(set(names)) == len(names) else [f"{n}={v}" for n, v in value]
     if hasattr(value, "plain"):
         return value.plain()
+    if option.kind == "policy" and value is None:
+        return 0  # of retries: none, where some are the default
     if option.kind == "object" or value is None or option.name in stage.held:
         raise UsageError(
             f"{option.key} of {type(stage).word} is a Python object", hint="a pipeline file holds text and numbers only"

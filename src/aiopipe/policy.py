@@ -110,6 +110,8 @@ def retry_of(value: Any) -> Retry | None:
     >>> retry_of(3) == Retry(attempts=4), retry_of("attempts=2,backoff=1s"), retry_of(0)
     (True, Retry(attempts=2, backoff=1.0), None)
     """
+    if value is None:
+        return None
     if isinstance(value, str) and value.strip().isdigit():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):

@@ -568,9 +568,9 @@ class Pipeline:
         the ledger, whose input is gone. shutdown_timeout: seconds that a run has to finish what is in flight once
         `stop` is set; then it is cancelled and raises StoppedError.
         """
-        from aiopipe.job.run import run
+        from aiopipe.imports import off_the_loop
 
-        return await run(
+        made: Report = await (await off_the_loop()).run(
             self,
             rejects=rejects,
             max_rejects=max_rejects,
@@ -587,6 +587,7 @@ class Pipeline:
             ledger=ledger,
             shutdown_timeout=shutdown_timeout,
         )
+        return made
 
     def run_sync(self, **job: Any) -> Report:
         """`run` for plain code, also inside a thread of an async program; `job` as for `run`."""

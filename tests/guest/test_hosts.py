@@ -6,6 +6,8 @@ import ast
 import asyncio
 import logging
 import signal
+import subprocess
+import sys
 import threading
 import types
 from collections.abc import Iterator
@@ -58,7 +60,6 @@ def test_requests_of_a_fastapi_service_run_pipelines_side_by_side(tmp_path: Path
 @pytest.fixture(scope="module")
 def urls() -> types.ModuleType:
     """A Django project of two views, configured once for this process."""
-    import sys
 
     import django
     from django.conf import settings
@@ -353,3 +354,38 @@ def test_a_host_with_eager_tasks_is_served_as_well(tmp_path: Path):
 
     report = drive(main)
     assert report.balanced and (tmp_path / "out.csv").read_text() == "id,amount\n2,500\n"
+
+
+FIRST = """
+import asyncio, sys, threading
+from aiopipe import Derive, Filter, Map, Read, Select, Write, preload
+import aiopipe.cli.running
+if "preload" in sys.argv:
+    preload()
+before = set(sys.modules)
+names = set()
+
+class Watching:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("aiopipe", "numpy", "pyarrow", "duckdb", "aiofiles"):
+            names.add((name, threading.current_thread() is threading.main_thread()))
+
+async def same(row):
+    return row
+
+sys.meta_path.insert(0, Watching())
+derive = Derive(c="upper(CAST(id AS VARCHAR))")
+pipeline = Read("in.csv") | Filter("amount > 1") | derive | Map(same) | Select("c") | Write("out.csv")
+asyncio.run(pipeline.run())
+print(sorted(n for n, in_loop in names if in_loop), len([n for n, in_loop in names if not in_loop]))
+"""
+
+
+@pytest.mark.parametrize("how", ["", "preload"])
+def test_the_first_run_imports_off_the_loop_or_nothing_at_all(tmp_path: Path, how: str):
+    write(tmp_path / "in.csv", GOOD)
+    write(tmp_path / "first.py", FIRST)
+    done = subprocess.run([sys.executable, "first.py", how], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    in_loop, _, elsewhere = done.stdout.rpartition(" ")
+    assert in_loop == "[]" and (int(elsewhere) == 0) == (how == "preload")

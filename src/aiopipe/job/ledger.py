@@ -135,10 +135,12 @@ class Reader:
     """What a ledger says. Only one thread at a time may use it; every method blocks.
 
     The methods that read are those that a ledger kept elsewhere (in a database that is the sink) must have too.
+    InputError where the file cannot be read, or holds something else. path: of the ledger.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection = connection
+        self._path = path
 
     def close(self) -> None:
         """Let go of the file."""
@@ -151,7 +153,7 @@ class Reader:
 
     def units(self) -> Iterator[Unit]:
         """All rows, in bytewise order of their paths."""
-        for row in self._connection.execute(f"SELECT {_COLUMNS} FROM units ORDER BY path, start"):
+        for row in self._each(f"SELECT {_COLUMNS} FROM units ORDER BY path, start", ()):
             yield self._unit(row)
 
     def owner(self, output: bytes) -> Unit | None:
@@ -182,14 +184,14 @@ class Reader:
         where = "run = ?" if number is None else "run = ? AND number = ?"
         given = (run,) if number is None else (run, number)
         text = f"SELECT body FROM rejects WHERE {where} ORDER BY number, start, seq"
-        for (body,) in self._connection.execute(text, given):
+        for (body,) in self._each(text, given):
             yield json.loads(body)
 
     def runs(self, last: int = 1) -> list[dict[str, Any]]:
         """The last runs, the newest first: id, attempt, pid, host, began, ended, outcome, pipeline, places."""
-        cursor = self._connection.execute("SELECT * FROM runs ORDER BY id DESC LIMIT ?", (last,))
-        names = [d[0] for d in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+        names = [row[1] for row in self._rows("PRAGMA table_info(runs)", ())]
+        rows = self._rows(f"SELECT {', '.join(names)} FROM runs ORDER BY id DESC LIMIT ?", (last,))
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def unclean(self) -> list[dict[str, Any]]:
         """Runs that never said they had ended: attempt and places."""
@@ -197,7 +199,14 @@ class Reader:
         return [{"attempt": a, "places": [os.fsencode(p) for p in json.loads(places)]} for a, places in rows]
 
     def _rows(self, text: str, given: Sequence[Any]) -> list[Any]:
-        return self._connection.execute(text, given).fetchall()
+        return list(self._each(text, given))
+
+    def _each(self, text: str, given: Sequence[Any]) -> Iterator[Any]:
+        try:
+            yield from self._connection.execute(text, given)
+        except sqlite3.Error as error:
+            shown = display_path(self._path)
+            raise InputError(f"the ledger {shown} cannot be read: {error}", hint=_AGAIN) from None
 
     def _unit(self, row: Any) -> Unit:
         found = self._rows(f"SELECT {_OUTPUT} FROM outputs WHERE unit = ? ORDER BY path", (row[0],))
@@ -240,10 +249,11 @@ def open_ledger(destination: str) -> Reader:
     if version != SCHEMA:
         connection.close()
         raise InputError(f"the ledger of {shown} is of version {version}, not {SCHEMA}", hint=_ANEW)
-    return Reader(connection)
+    return Reader(connection, path)
 
 
 _ANEW = f"use the aiopipe that wrote it, or remove {FOLDER}/ in that directory: the next run then does all anew"
+_AGAIN = f"check the disk and run again; if it stays so, remove {FOLDER}/: the next run then does all anew"
 
 Operation = Callable[[sqlite3.Connection], Any]
 
@@ -271,7 +281,11 @@ class Ledger:
 
     def reader(self) -> Reader:
         """The same ledger, to read, with a connection of its own."""
-        return Reader(sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None))
+        try:
+            connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self._trouble(error) from None
+        return Reader(connection, self.path)
 
     def submit(self, operation: Operation) -> int:
         """Have `operation(connection)` done soon, inside a transaction; a number for `wait`."""

@@ -54,7 +54,8 @@ class Lock:
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, 0)
-            os.close(fd)
+            with contextlib.suppress(OSError):  # whatever it complains of, the lock is gone with the descriptor
+                os.close(fd)
 
 
 def holder_of(path: str) -> dict[str, Any] | None:

@@ -217,7 +217,7 @@ def _refuse_shared(sources: Sequence[Stage], sinks: Sequence[Stage]) -> None:
     targets: dict[str, str] = {}
     for sink in sinks:
         to = getattr(sink, "to", None)
-        if not isinstance(to, str):
+        if not isinstance(to, str) or not getattr(sink, "is_path", True):
             continue
         place = to if to == "-" else os.path.realpath(to)
         if place in targets:

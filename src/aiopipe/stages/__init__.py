@@ -29,6 +29,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "skip": ("aiopipe.stages.skip", "Skip"),
     "dedupe": ("aiopipe.stages.dedupe", "Dedupe"),
     "map": ("aiopipe.stages.map", "Map"),
+    "fetch": ("aiopipe.stages.fetch", "Fetch"),
     "tee": ("aiopipe.stages.tee", "Tee"),
     "route": ("aiopipe.stages.route", "Route"),
     "write": ("aiopipe.stages.write", "Write"),

@@ -69,8 +69,7 @@ class Attempts:
         self._retry = retry or Retry(attempts=1)
         self._breaker = _Breaker(breaker, stage) if breaker is not None else None
         self._limiter = _limiter(rate) if rate is not None else None
-        named = exceptions_named(self._retry.on, stage)
-        self._retryable = retryable or ((lambda e: isinstance(e, named)) if named else _worth_it)
+        self._retryable = retryable or _worth_it(exceptions_named(self._retry.on, stage))
         self._asked_to_wait = 0.0  # loop time before which no attempt starts
         self._random = random.Random()
         self._plain = retry is None and rate is None and breaker is None
@@ -161,8 +160,9 @@ class Attempts:
 LONGEST_HOLD = 300.0  # seconds that a `retry_after` may ask for; who asks for more is not asked again in this run
 
 
-def _worth_it(error: BaseException) -> bool:
-    return isinstance(error, Exception)
+def _worth_it(named: tuple[type[BaseException], ...]) -> Callable[[BaseException], bool]:
+    kinds = named or (Exception,)
+    return lambda error: isinstance(error, kinds)
 
 
 def _timed(function: Callable[[Any], Awaitable[Any]], seconds: float) -> Callable[[Any], Awaitable[Any]]:

@@ -122,6 +122,10 @@ class Read(Source):
             self.max_record,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process only parses: the stream stays where it is.
+        return {**self.__dict__, "given": None}
+
     def finder(self) -> Finder:
         """What finds the files of this source."""
         files = [p for p in self.paths if p != "-" and not is_url(p)] if self.given is None else []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import unicodedata
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,9 +18,19 @@ from aiopipe.errors import OutputError, UsageError
 from aiopipe.model import FileRef, Position, display_path
 from aiopipe.options import option
 from aiopipe.stage import Context, Outcome, Sink, Source, Units
+from aiopipe.stages._targets import deliver, is_target, is_writer
+from aiopipe.stages.collect import as_items
 from aiopipe.storage.settle import settled
 from aiopipe.storage.stdout import StandardOutput
-from aiopipe.storage.write import Temporary, make_directories, sync_directories, trouble, write_whole
+from aiopipe.storage.urls import is_http, is_url
+from aiopipe.storage.write import (
+    Temporary,
+    folds_case,
+    make_directories,
+    sync_directories,
+    trouble,
+    write_whole,
+)
 
 __all__ = ["Write"]
 
@@ -34,27 +45,69 @@ class Write(Sink):
     TO is a directory (it ends in /, or exists): each input file becomes one output file at the same relative
     path; or a file, which gets all records under one header; or - for standard output. An output appears under
     its name only when it is complete and on the disk; until then the old file stays as it is.
+
+    TO can be an address, https://example.com/rows: records are sent there by POST, --batch of them at a time as
+    JSON lines, each request with an Idempotency-Key. In Python it may be an async function, which is called with
+    lists of rows (with format=, with bytes), or an asyncio.StreamWriter. What these have got, they have, also when
+    the run fails later.
     """
 
     word: ClassVar[str] = "write"
     example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 3 then write -"
 
-    to: str = option(positional="one", help="a directory, a file, or - for standard output", result=False)
+    to: Any = option(
+        positional="one", help="a directory, a file, - for standard output, or an https:// address", result=False
+    )
     format: Any = option(
         None,
         choices=("csv", "tsv", "jsonl"),
         help="how to write (default: by the name of the output, else as read)",
     )
+    batch: Any = option(None, kind="int", metavar="N", help="records an address or a function gets at once (1000)")
+    headers: Any = option(
+        (), kind="pairs", metavar="NAME=VALUE", help="HTTP header; the value env:NAME or file:PATH is looked up"
+    )
+
+    target: Any = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if is_target(self.to):
+            object.__setattr__(self, "target", self.to)
+            object.__setattr__(self, "to", getattr(self.to, "__name__", f"<{type(self.to).__name__}>"))
         super().__post_init__()
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"batch is {self.batch}", stage="write", hint="give it 1 or more")
+        if self.target is None and is_url(self.to) and not is_http(self.to):
+            raise UsageError(
+                f"{self.to.partition('://')[0]}:// cannot be written to", stage="write", hint="https:// can"
+            )
         if not self.to:
             raise UsageError("no output is named", stage="write", hint="a directory, a file, or -")
 
     @property
+    def held(self) -> Mapping[str, Any]:
+        """The target, where it is an object."""
+        return {} if self.target is None else {"to": self.target}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process only encodes: the target stays where it is.
+        return {**self.__dict__, "target": None, "_rows": self.gives_rows, "_path": self.is_path}
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the output is a file, a directory or standard output."""
+        return bool(self.__dict__.get("_path", self.target is None and not is_url(self.to)))
+
+    @property
+    def gives_rows(self) -> bool:
+        """Whether the target gets rows, not bytes."""
+        rows = not self.is_path and (self.target is None or (self.format is None and not is_writer(self.target)))
+        return bool(self.__dict__.get("_rows", rows))
+
+    @property
     def is_directory(self) -> bool:
         """Whether outputs mirror the input."""
-        return self.to != "-" and (self.to.endswith(("/", os.sep)) or os.path.isdir(self.to))
+        return self.is_path and self.to != "-" and (self.to.endswith(("/", os.sep)) or os.path.isdir(self.to))
 
     @property
     def home(self) -> str | None:
@@ -81,7 +134,7 @@ class Write(Sink):
     def check(self, source: Source) -> None:
         """Refuse an output that is among the input."""
         matches = getattr(source, "matches", None)
-        if matches is None or self.to == "-":
+        if matches is None or self.to == "-" or not self.is_path:
             return
         if self.is_directory:
             examples = [_restyled(e, self.format) for e in source.examples()]  # type: ignore[attr-defined]
@@ -95,7 +148,9 @@ class Write(Sink):
             raise UsageError(f"the output {self.to} is among the input", stage="write", hint="write to another name")
 
     def encode(self, parcel: Any, kind: str) -> Any:
-        """Records as the bytes of the output."""
+        """Records as the bytes of the output, or as rows for a target that takes such."""
+        if self.gives_rows:
+            return as_items(parcel, kind)
         style = self._style()
         if kind != "records":
             return encode_items(parcel, style or "jsonl")
@@ -108,6 +163,8 @@ class Write(Sink):
 
     async def consume(self, parcels: AsyncIterator[Any], context: Context) -> Outcome:
         """Write everything; what is not complete at the end is removed."""
+        if not self.is_path:
+            return await deliver(self, parcels, context)
         if self.to == "-":
             return await _to_stdout(parcels, context)
         if self.is_directory:
@@ -232,6 +289,17 @@ def _encoded_like(pieces: list[Any], part: Any) -> list[Any]:
     return [bytes(p).decode().encode(part.transcode) for p in pieces]
 
 
+async def joined_pieces(parcels: AsyncIterator[Any]) -> AsyncGenerator[tuple[int, Any], None]:
+    """The bytes of all parcels as one output, each piece with the number of records that are whole behind it."""
+    joined = _Joined()
+    async for part in parcels:
+        pieces = _encoded_like(joined.add(part), part)
+        for i, piece in enumerate(pieces, 1):
+            yield (len(part) if i == len(pieces) else 0), piece
+    for piece in _encoded_like(joined.rest(), joined.spare):
+        yield 0, piece
+
+
 async def _to_stdout(parcels: AsyncIterator[Any], context: Context) -> Outcome:
     outcome, joined, stdout = Outcome(), _Joined(), StandardOutput()
     async for part in parcels:
@@ -264,6 +332,8 @@ class _Mirror:
         self.outcome = Outcome()
         self.open: dict[int, _Open] = {}
         self.claimed: dict[str, str] = {}
+        self.folded: dict[str, str] = {}  # targets by their names without case, as some disks have them
+        self.folds: bool | None = None
         self.flying: deque[Awaitable[int]] = deque()
 
     async def consume(self, parcels: AsyncIterator[Any]) -> Outcome:
@@ -327,12 +397,15 @@ class _Mirror:
                 await self._write(entry, [part.head], part)
         elif part.names != entry.names and len(body):
             assert entry.names is not None
-            raise OutputError(
+            error = OutputError(
                 f"the columns changed within the file: {', '.join(entry.names)}, then {', '.join(part.names)}",
                 position=Position(segment.file.path),
                 stage="write",
                 hint="a function must return the same columns for all rows of a file",
             )
+            self.context.found.failures.add([segment.file], error)
+            self._drop(segment.file.index, 0)
+            return
         if len(body):
             await self._write(entry, [body], part)
         if final:
@@ -361,7 +434,24 @@ class _Mirror:
                 stage="write",
                 hint="read them in two runs, or from a common parent directory",
             )
+        twin = self.folded.setdefault(_folded(target), target)
+        if twin != target and self._one_name():
+            raise OutputError(
+                f"{display_path(twin)} and {display_path(target)} are one name on this disk",
+                stage="write",
+                hint="rename one of the files, or write to a disk that tells upper case from lower",
+            )
         return target
+
+    def _one_name(self) -> bool:
+        """Whether the destination's disk takes no heed of case; looked at when it matters first."""
+        if self.folds is None:
+            self.folds = folds_case(self.sink.to)
+        return self.folds
+
+
+def _folded(path: str) -> str:
+    return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
 
 
 def _restyled(relative: str, style: str | None) -> str:

@@ -10,7 +10,7 @@ from aiopipe.errors import InputError, UsageError
 from aiopipe.model import Position
 from aiopipe.storage.turns import Turns
 
-__all__ = ["HttpBody", "client", "open_http"]
+__all__ = ["HttpBody", "client", "open_http", "words"]
 
 _CONNECT = 30  # seconds
 _SILENCE = 60  # seconds without a byte
@@ -43,7 +43,7 @@ class HttpBody(Turns):
             data: bytes = await self._response.content.readany()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise InputError(
-                f"the connection failed: {_words(error)}",
+                f"the connection failed: {words(error)}",
                 position=Position(self._shown, byte=self._bytes),
                 stage="read",
                 hint="run it again",
@@ -76,7 +76,7 @@ async def open_http(url: str, headers: Mapping[str, str], name: str) -> HttpBody
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         await session.close()
         raise InputError(
-            f"no answer: {_words(error)}", position=shown, stage="read", hint="check the address and the network"
+            f"no answer: {words(error)}", position=shown, stage="read", hint="check the address and the network"
         ) from None
     except BaseException:
         await session.close()
@@ -92,7 +92,7 @@ _HINTS = {
 }
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
     """What happened, on one line and without the address, which may hold a key."""
     text = getattr(error, "message", "") or str(error) or type(error).__name__
     return re.sub(r"https?://\S+", "(the address)", " ".join(str(text).split()))

@@ -23,7 +23,7 @@ from aiopipe.errors import OutputError
 from aiopipe.model import display_path
 from aiopipe.storage.version import Checksum, Version
 
-__all__ = ["ATTEMPT", "Made", "Temporary", "make_directories", "temporary_of", "trouble", "write_whole"]
+__all__ = ["ATTEMPT", "Made", "Temporary", "folds_case", "make_directories", "temporary_of", "trouble", "write_whole"]
 
 _counter = itertools.count()
 # Of this process: with its id part of the name of every temporary, so that a later run knows whose they were.
@@ -146,7 +146,11 @@ class Temporary:
         """Close, sync, publish and sync the directory. ready: called when all is on the disk but the name."""
         self.close(sync=True)
         if ready is not None:
-            ready()
+            try:
+                ready()
+            except BaseException:
+                self.discard()
+                raise
         self.publish()
         sync_directories(dict.fromkeys([*self._grown, os.path.dirname(self.target)]))
 
@@ -187,6 +191,15 @@ def make_directories(path: str) -> list[str]:
         with contextlib.suppress(FileExistsError):  # another thread was quicker; a file is found out by who uses it
             os.mkdir(one)
     return [os.path.dirname(one) or "." for one in missing]
+
+
+def folds_case(directory: str) -> bool:
+    """Whether names in the directory that differ only by case are one name, as on most disks of Windows and macOS."""
+    probe = Temporary(os.path.join(directory, "probe"))
+    try:
+        return os.path.exists(os.path.join(directory, os.path.basename(probe.path).upper()))
+    finally:
+        probe.discard()
 
 
 def write_whole(

@@ -112,7 +112,8 @@ class Job:
         self.before = visible(self.root / "before")
         _put(into / "1.csv", "id,text\n" + "".join(f"{j},today\n" for j in range(12)) + "1,2,3\n")
         _put(into / "sub/large.csv", "id,text\n" + "".join(f"{j},word {j} today\n" for j in range(700)) + "bad\n")
-        _put(into / "new/4.csv", "id,text\n4,new\n")
+        _put(into / "new/er/4.csv", "id,text\n4,new\n")
+        _put(into / "new/large/5.csv", "id,text\n" + "".join(f"{j},word {j} new\n" for j in range(700)))
         self.reset()
         assert undisturbed(self) == 3
         self.clean = visible(self.out)
