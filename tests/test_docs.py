@@ -17,7 +17,15 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/csv.md", "docs/fetch.md", "docs/library.md", "docs/service.md", "docs/streams.md")
+PAGES = (
+    "README.md",
+    "docs/csv.md",
+    "docs/fetch.md",
+    "docs/jobs.md",
+    "docs/library.md",
+    "docs/service.md",
+    "docs/streams.md",
+)
 # They install things or are themselves about the whole repository; `make demo` and CI run them.
 SKIPPED = ("pip ", "make", "git ", "python3 -m venv ", ". .venv/bin/activate")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
