@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent / "cases"
 CASES = sorted(p.parent for p in ROOT.glob("*/*/cmd"))
 VERBS = (
     "read", "find", "merge", "hash", "filter", "derive", "select", "drop", "rename", "mask", "head", "skip", "dedupe",
-    "map", "tee", "route", "write",
+    "map", "batch", "unbatch", "tee", "route", "write",
 )  # fmt: skip
 OURS = {"cmd", "stdin", "out", "err", "code", "made"}
 # The line of the report that no two runs share.

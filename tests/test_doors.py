@@ -12,6 +12,7 @@ import pytest
 
 import aiopipe
 from aiopipe import (
+    Batch,
     Breaker,
     Collect,
     Dedupe,
@@ -33,6 +34,7 @@ from aiopipe import (
     Select,
     Skip,
     Tee,
+    Unbatch,
     Write,
 )  # fmt: skip
 from aiopipe.cli.completion import complete_stages
@@ -165,6 +167,12 @@ DOORS: dict[str, tuple[Callable[[], Stage], str, str]] = {
         max_response = "1MB"
         idempotency_key = "X-Key\"""",
     ),
+    "batch": (
+        lambda: Batch(100, bytes="1MB", within="2s"),
+        "100 --bytes 1MB --within 2s",
+        'count = 100\nbytes = "1MB"\nwithin = 2',
+    ),
+    "unbatch": (Unbatch, "", ""),
     "tee": (
         lambda: Tee(Filter("x > 1") | Write("a/"), Write("b/")),
         "[ filter 'x > 1' then write a/ ] [ write b/ ]",

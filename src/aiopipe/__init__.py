@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from aiopipe.model import FileRef, Position, Reject
     from aiopipe.policy import Breaker, Retry
     from aiopipe.stage import Branch, Chain, Pipeline, Row, Sink, Source, Stream, Transform
+    from aiopipe.stages.batch import Batch
     from aiopipe.stages.collect import Collect
     from aiopipe.stages.dedupe import Dedupe
     from aiopipe.stages.derive import Derive
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from aiopipe.stages.select import Select
     from aiopipe.stages.skip import Skip
     from aiopipe.stages.tee import Tee
+    from aiopipe.stages.unbatch import Unbatch
     from aiopipe.stages.user import stage
     from aiopipe.stages.write import Write
 
@@ -71,6 +73,7 @@ _HOMES = {
     **dict.fromkeys(["FileRef", "Position", "Reject"], "aiopipe.model"),
     **dict.fromkeys(["Breaker", "Retry"], "aiopipe.policy"),
     **dict.fromkeys(["Branch", "Chain", "Pipeline", "Row", "Sink", "Source", "Stream", "Transform"], "aiopipe.stage"),
+    "Batch": "aiopipe.stages.batch",
     "Collect": "aiopipe.stages.collect",
     "Dedupe": "aiopipe.stages.dedupe",
     "Derive": "aiopipe.stages.derive",
@@ -91,18 +94,19 @@ _HOMES = {
     "Select": "aiopipe.stages.select",
     "Skip": "aiopipe.stages.skip",
     "Tee": "aiopipe.stages.tee",
+    "Unbatch": "aiopipe.stages.unbatch",
     "Write": "aiopipe.stages.write",
     "preload": "aiopipe.imports",
     "stage": "aiopipe.stages.user",
 }  # fmt: skip
 
 __all__ = [
-    "AiopipeError", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError", "Fetch",
-    "FileRef", "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map", "Mask",
-    "Merge", "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report",
+    "AiopipeError", "Batch", "Branch", "Breaker", "Chain", "Collect", "Dedupe", "Derive", "Drop", "ExpressionError",
+    "Fetch", "FileRef", "Filter", "Find", "From", "FunctionError", "Hash", "Head", "InputError", "LockedError", "Map",
+    "Mask", "Merge", "OutputError", "Pipeline", "Position", "Read", "RecordError", "Reject", "Rename", "Report",
     "RequestError", "Retry", "Route", "Row", "Select", "Sink", "Skip", "Source", "StoppedError", "Stream", "Tee",
-    "TooManyRejectsError", "Transform", "UnknownNameError", "UsageError", "WorkerError", "Write",
-    "preload", "stage",
+    "TooManyRejectsError", "Transform", "Unbatch", "UnknownNameError", "UsageError", "WorkerError", "Write", "preload",
+    "stage",
 ]  # fmt: skip
 
 

@@ -272,6 +272,7 @@ class Transform(Stage):
     """A stage in the middle. takes: the kinds it can work on."""
 
     takes: ClassVar[tuple[str, ...]] = ("records",)
+    regroups: ClassVar[bool] = False  # several become one, or one several, and none is lost or added
 
     def gives(self, kind: str) -> str:
         """The kind of what comes out when `kind` goes in."""

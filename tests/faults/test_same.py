@@ -1,6 +1,9 @@
 """The same bytes, rejects, numbers and errors, however a pipeline is run (promises 2 and 8)."""
 
 import asyncio
+import contextlib
+import errno
+import os
 import tempfile
 from pathlib import Path
 
@@ -124,6 +127,54 @@ def test_workers_fusing_and_blocks_change_nothing_that_can_be_seen(words, inputs
                 assert whole.rejects == first.rejects
         elif not any(isinstance(s, FLOWS) or s.placement == "loop" for s in stages):
             assert whole.error == first.error
+
+
+@contextlib.contextmanager
+def failing_renames(out, k):
+    """From the k-th output that would become visible below `out` on, none does."""
+    real, count = os.replace, 0
+
+    def replace(source, target):
+        nonlocal count
+        count += str(target).startswith(str(out))
+        if count >= k:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        yield
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    chains(),
+    st.lists(files(), min_size=1, max_size=5),
+    st.sampled_from([9, 40, 1 << 20]),
+    st.sampled_from(["/", "/", ".csv", ".jsonl"]),
+    st.booleans(),
+    st.integers(1, 6),
+    st.integers(1, 6),
+)
+def test_a_ledger_and_a_run_that_was_cut_short_change_nothing_either(words, inputs, block, to, set_aside, k, again):
+    """Twice something stops the run; then it comes to its end, and once more, when there is nothing left to do."""
+    stages = [STAGES[w] for w in words]
+    note(" | ".join(map(repr, stages)))
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for i, data in enumerate(inputs):
+            write(root / f"in/{i}.csv", data)
+        first = Result(root, stages, block, to, "first", workers=1, rejects=set_aside, ledger=False)
+        for stop in (k, again):
+            with failing_renames(root / "cut", stop):
+                Result(root, stages, block, to, "cut", workers=2, rejects=set_aside)
+        for workers in (2, 1):
+            resumed = Result(root, stages, block, to, "cut", workers=workers, rejects=set_aside)
+            assert resumed.error == first.error
+            assert resumed.files == first.files
+            if "head" not in words:
+                assert resumed.rejects == first.rejects
+        assert list(root.rglob(".aiopipe-*")) == []
 
 
 def check(result, words):

@@ -46,14 +46,14 @@ def swept(place, *faults, job="mirror", workers=1, sample=0, variant="", needs=3
 
 @pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 3)])
 def test_a_run_killed_before_any_of_its_calls_is_as_good_as_new_after_the_next_one(job, workers, place):
-    assert swept(place, "kill", job=job, workers=workers, sample=14) == []
+    assert swept(place, "kill", job=job, workers=workers, sample=10) == []
 
 
 @pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("one", 3)])
 def test_any_call_that_fails_ends_in_words_and_is_mended_by_the_next_run(job, workers, place):
     """A full or broken disk, a read-only one, too many open files, interrupted calls, writes cut short."""
     faults = ["enospc", "eio", "eintr", "emfile", "erofs", "short"]
-    assert swept(place, *faults, job=job, workers=workers, sample=6) == []
+    assert swept(place, *faults, job=job, workers=workers, sample=4) == []
 
 
 @pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 1)])
@@ -74,7 +74,7 @@ def test_real_runs_killed_at_random_moments_come_to_the_same_end(place):
 
 
 def test_a_writer_that_writes_in_place_is_found_out(place):
-    assert any("torn" in wrong for wrong in swept(place, "kill", variant="in-place", sample=20))
+    assert any("torn" in wrong for wrong in swept(place, "kill", variant="in-place", sample=12))
 
 
 def test_a_writer_that_does_not_sync_is_found_out(place):

@@ -63,6 +63,7 @@ class BranchReport:
     rejected: int = 0
     added: int = 0
     copied: int = 0
+    grouped: int = 0
     unfinished: int = 0
     outputs: int = 0
     bytes_written: int = 0
@@ -79,7 +80,7 @@ class BranchReport:
     @property
     def balanced(self) -> bool:
         """True when every record that the branch was given is accounted for."""
-        gone = self.written + self.filtered + self.rejected + self.unfinished
+        gone = self.written + self.filtered + self.rejected + self.unfinished + self.grouped
         return _joined(self, self.given) and self.given + self.added + self.copied == gone
 
     def __str__(self) -> str:
@@ -92,6 +93,8 @@ def _sums(report: BranchReport | Report) -> str:
         (f" + {report.added:,} added" if report.added else "")
         + f" = {report.written:,} written + {report.filtered:,} filtered + {report.rejected:,} rejected"
         + (f" + {report.unfinished:,} unfinished" if report.unfinished else "")
+        + (f" + {report.grouped:,} within batches" if report.grouped > 0 else "")
+        + (f" - {-report.grouped:,} out of batches" if report.grouped < 0 else "")
     )
 
 
@@ -148,7 +151,7 @@ class Report:
     """The outcome of a run.
 
     read, written, filtered, rejected: records (or items). added: those a generator gave beyond what it took.
-    copied: what tees gave to branches besides the first.
+    copied: what tees gave to branches besides the first. grouped: items that stand in batches, less the batches.
     unfinished: records of files that failed, or that a run asked to stop left out. files: inputs read to their
     end; outputs: files made visible. bytes_read, bytes_written, seconds: as they say. unchanged: inputs that an
     earlier run finished, and this one did not read. rejected_before: records that were set aside of those. pruned:
@@ -164,6 +167,7 @@ class Report:
     rejected: int = 0
     added: int = 0
     copied: int = 0
+    grouped: int = 0
     unfinished: int = 0
     files: int = 0
     outputs: int = 0
@@ -191,7 +195,7 @@ class Report:
     @property
     def balanced(self) -> bool:
         """True when every record is accounted for, and each stage's output is the next one's input."""
-        gone = self.written + self.filtered + self.rejected + self.unfinished
+        gone = self.written + self.filtered + self.rejected + self.unfinished + self.grouped
         return _joined(self, None) and self.read + self.added + self.copied == gone
 
     @property

@@ -9,7 +9,7 @@ from aiopipe.engine.runner import Trace
 from aiopipe.fuse import Node
 from aiopipe.job.report import BranchReport, ChannelReport, Report, StageReport
 from aiopipe.plan import Plan
-from aiopipe.stage import Found
+from aiopipe.stage import Found, Transform
 
 __all__ = ["finish"]
 
@@ -53,7 +53,9 @@ def _total(report: Report | BranchReport, plan: Plan, trace: Trace) -> None:
         report.written, report.unfinished = outcome.records, outcome.unfinished
         report.outputs, report.bytes_written = outcome.files, outcome.nbytes
         report.items = outcome.items
-    missing = [s.taken - s.given - s.rejected - s.failed for s in report.stages]
+    regrouped = {s.label for s in plan.steps if isinstance(s.stage, Transform) and s.stage.regroups}
+    report.grouped = sum(_missing(s) for s in report.stages if s.name in regrouped)
+    missing = [_missing(s) for s in report.stages if s.name not in regrouped]
     report.filtered = sum(n for n in missing if n > 0)
     report.added = -sum(n for n in missing if n < 0)
     if isinstance(report, BranchReport):
@@ -61,12 +63,17 @@ def _total(report: Report | BranchReport, plan: Plan, trace: Trace) -> None:
     for one in report.inputs:
         report.filtered += one.filtered
         report.added += one.added
+        report.grouped += one.grouped
     for one in report.branches:
-        for name in ("written", "unfinished", "outputs", "bytes_written", "filtered", "added", "copied"):
+        for name in ("written", "unfinished", "outputs", "bytes_written", "filtered", "added", "copied", "grouped"):
             setattr(report, name, getattr(report, name) + getattr(one, name))
         if isinstance(report, BranchReport):
             report.rejected += one.rejected
         report.items = report.items + one.items
+
+
+def _missing(stage: StageReport) -> int:
+    return stage.taken - stage.given - stage.rejected - stage.failed
 
 
 def _drop_unwanted(report: Report | BranchReport) -> None:

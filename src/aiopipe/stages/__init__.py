@@ -30,6 +30,8 @@ TABLE: dict[str, tuple[str, str]] = {
     "dedupe": ("aiopipe.stages.dedupe", "Dedupe"),
     "map": ("aiopipe.stages.map", "Map"),
     "fetch": ("aiopipe.stages.fetch", "Fetch"),
+    "batch": ("aiopipe.stages.batch", "Batch"),
+    "unbatch": ("aiopipe.stages.unbatch", "Unbatch"),
     "tee": ("aiopipe.stages.tee", "Tee"),
     "route": ("aiopipe.stages.route", "Route"),
     "write": ("aiopipe.stages.write", "Write"),

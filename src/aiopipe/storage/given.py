@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from aiopipe.codec.dialect import Dialect
@@ -37,8 +38,8 @@ def called(value: object) -> str:
 class Given(Turns):
     """A stream reader, an async iterable of bytes, or an iterable or async iterable of rows.
 
-    Rows are mappings of column name to value; the first one names the columns. A generator is closed when the run
-    needs no more of it; a stream reader stays open, as it is not ours.
+    Rows are mappings of column name to value, or lists of such; the first one names the columns. A generator is
+    closed when the run needs no more of it; a stream reader stays open, as it is not ours.
     """
 
     def __init__(self, value: Any, path: str, dialect: Dialect) -> None:
@@ -75,7 +76,9 @@ class Given(Turns):
             if item is _END:
                 return b""
             if isinstance(item, Mapping):
-                return await self._rows(item)
+                return self._rows(self._some(item))
+            if isinstance(item, list) and item and isinstance(item[0], Mapping):
+                return self._rows(item)
             if data := self._checked(item):
                 return data
 
@@ -90,28 +93,35 @@ class Given(Turns):
         hint = "encode text; give rows as dicts of column name to value"
         raise self._trouble(f"it gave {type(data).__name__}, neither bytes nor a row", hint)
 
-    async def _rows(self, row: Mapping[str, Any]) -> bytes:
-        """This row and, of a plain iterable, some more; the first with the header."""
+    def _some(self, first: Mapping[str, Any]) -> Iterator[Any]:
+        """This row and, of a plain iterable, some more."""
+        yield first
+        if isinstance(self._items, Iterator):
+            yield from islice(self._items, _TOGETHER - 1)
+
+    def _rows(self, rows: Iterable[Any]) -> bytes:
+        """The rows as text, the very first with the header."""
         head = b""
-        if self._names is None:
-            check_dialect(self._dialect, self._path)
-            if self._bytes:
-                raise self._trouble("it gave rows after bytes", "give one or the other")
-            self._names = tuple(row)
-            if not self._names or not all(isinstance(name, str) for name in self._names):
-                raise self._trouble(f"a row has the columns {list(row)!r}", "name columns by text")
-            head = csv_lines([self._names], self._dialect.delimiter, self._names, 0)
-        some = [self._values(row)]
-        while isinstance(self._items, Iterator) and len(some) < _TOGETHER:
-            item = next(self._items, _END)
-            if item is _END:
-                break
-            if not isinstance(item, Mapping):
-                raise self._trouble(f"it gave {type(item).__name__} after rows", "give dicts only")
-            some.append(self._values(item, len(some)))
+        some: list[list[Any]] = []
+        for row in rows:
+            if not isinstance(row, Mapping):
+                raise self._trouble(f"it gave {type(row).__name__} after rows", "give dicts only")
+            if self._names is None:
+                self._names, head = self._header(row)
+            some.append(self._values(row, len(some)))
+        assert self._names is not None
         data = csv_lines(some, self._dialect.delimiter, self._names, self._records + 1)
         self._records += len(some)
         return head + data
+
+    def _header(self, row: Mapping[str, Any]) -> tuple[tuple[str, ...], bytes]:
+        check_dialect(self._dialect, self._path)
+        if self._bytes:
+            raise self._trouble("it gave rows after bytes", "give one or the other")
+        names = tuple(row)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise self._trouble(f"a row has the columns {list(row)!r}", "name columns by text")
+        return names, csv_lines([names], self._dialect.delimiter, names, 0)
 
     def _values(self, row: Mapping[str, Any], ahead: int = 0) -> list[Any]:
         assert self._names is not None

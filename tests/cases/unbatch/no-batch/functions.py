@@ -1,0 +1,2 @@
+def name(file):
+    return file.relative
