@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
     "docs/csv.md",
+    "docs/faults.md",
     "docs/fetch.md",
     "docs/jobs.md",
     "docs/library.md",

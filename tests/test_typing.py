@@ -17,6 +17,7 @@ TOLD = {
     'Read("a.csv") | Read("b.csv")': 'No overload variant of "__or__" of "Source" matches argument type "Read"',
     'Read("a.csv") | Head() | Read("b.csv")': 'No overload variant of "__or__" of "Stream" matches',
     '(Head() | Write("b.csv")).run()': '"Branch" has no attribute "run"',
+    "Write(print)": 'Argument 1 to "Write" has incompatible type',
     "Tee(Head())": 'Argument 1 to "Tee" has incompatible type "Head"; expected "Branch | Sink"',
     'Route({"x > 1": Head()})': 'incompatible type "str": "Head"; expected "str": "Branch | Sink"',
     'Merge(Read("a.csv") | Write("b.csv"))': 'incompatible type "Pipeline"; expected "Source | Stream"',

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from aiopipe import (
+    Batch,
     Branch,
     Chain,
     Collect,
@@ -26,6 +27,7 @@ from aiopipe import (
     Skip,
     Stream,
     Tee,
+    Unbatch,
     Write,
     stage,
 )
@@ -68,6 +70,22 @@ tee: Pipeline = Read("a.csv") | Tee(branch, Write("b/"), shared | Collect())
 routes: Pipeline = stream | Route({"amount > 100": branch, "amount < 0": Collect()}, otherwise=Write("small/"))
 inside: Pipeline = stream | Route({"amount > 100": Tee(branch, Collect()), "TRUE": Head() | Write("b/")})
 merged: Pipeline = Merge(Read("a/"), Read("b/") | Rename(x="y"), ordered=False) | Head() | Tee(Write("c/"))
+
+
+async def save(rows: list[Row]) -> None: ...
+
+
+async def copy(data: bytes) -> int:
+    return len(data)
+
+
+async def upload() -> AsyncIterator[bytes]:
+    yield b""
+
+
+saved: Pipeline = Read(upload()) | Write(save, batch=10)
+copied: Pipeline = Read([{"id": 1}]) | Tee(Write(copy, format="csv"), Write("https://host/", headers={"A": "env:B"}))
+listed: Pipeline = Read("https://host/x.csv", headers={"A": "b"}) | Batch(100, within="1s") | Unbatch() | Collect()
 report: Report = pipeline.run_sync(rejects="bad.csv", max_rejects=3, workers=2, memory="64MB")
 text: str = pipeline.explain()
 

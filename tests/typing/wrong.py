@@ -21,6 +21,8 @@ shout(colum="city")  # type: ignore[call-arg]
 # An option of the wrong type, or one that is missing.
 Filter(3)  # type: ignore[arg-type]
 Head("3")  # type: ignore[arg-type]
+Write(3)  # type: ignore[arg-type]
+Write(print)  # type: ignore[arg-type]
 Derive(net=3)  # type: ignore[arg-type]
 shout(column=3)  # type: ignore[arg-type]
 

@@ -53,6 +53,7 @@ def pipe(stages: tuple[str, ...], **params: Any) -> int:
     \b
     aiopipe pipe read 'in/*.csv' then filter 'amount > 100' then write out/
     cat in.csv | aiopipe pipe read - then select id name then write - > out.csv
+    aiopipe pipe read in/ then tee [ head 5 then write - ] [ write all/ ]
 
     The report goes to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done with records set
     aside (--rejects), 130 or 143 interrupted by Ctrl-C or SIGTERM, 141 the reader of standard output has gone.

@@ -39,7 +39,7 @@ CREATE TABLE pipelines (id INTEGER PRIMARY KEY, digest TEXT UNIQUE, parts TEXT);
 CREATE TABLE units (id INTEGER PRIMARY KEY, path BLOB NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
                     state TEXT NOT NULL, run INTEGER NOT NULL, number INTEGER NOT NULL, pipeline INTEGER NOT NULL,
                     source BLOB, why TEXT, size INTEGER, mtime_ns INTEGER, inode INTEGER, ctime_ns INTEGER,
-                    sha256 BLOB, read_at INTEGER, done_at REAL, seconds REAL, taken INTEGER, given INTEGER,
+                    xxh128 BLOB, read_at INTEGER, done_at REAL, seconds REAL, taken INTEGER, given INTEGER,
                     rejected INTEGER, message TEXT, made INTEGER, UNIQUE (path, start));
 CREATE INDEX units_by_run ON units (run, number);
 CREATE TABLE outputs (path BLOB PRIMARY KEY, unit INTEGER NOT NULL, size INTEGER, mtime_ns INTEGER, inode INTEGER,
@@ -92,8 +92,8 @@ class Unit:
 
     state: "done"; "running" (begun, and not finished if no run is on); "part" (of a job that is one unit, and not
     finished); "failed". run, number: of the run that did it, and its place in that run's input. pipeline: whose
-    parts `Reader.parts` gives. source: the input's absolute path. why: what made that run do it. version, sha256:
-    of the input as it was read; sha256 is None where not all of it was. read_at: nanoseconds of the epoch when
+    parts `Reader.parts` gives. source: the input's absolute path. why: what made that run do it. version, xxh128:
+    of the input as it was read; xxh128 is None where not all of it was. read_at: nanoseconds of the epoch when
     reading began. taken, given, rejected: records. message: what went wrong, of a failed one. made: how many
     outputs it had when it was done.
     """
@@ -106,7 +106,7 @@ class Unit:
     source: bytes = b""
     why: str = ""
     version: Version | None = None
-    sha256: bytes | None = None
+    xxh128: bytes | None = None
     read_at: int = 0
     done_at: float = 0.0
     seconds: float = 0.0
@@ -119,7 +119,7 @@ class Unit:
 
 
 _COLUMNS = (
-    "id, path, start, stop, state, run, number, pipeline, source, why, size, mtime_ns, inode, ctime_ns, sha256,"
+    "id, path, start, stop, state, run, number, pipeline, source, why, size, mtime_ns, inode, ctime_ns, xxh128,"
     " read_at, done_at, seconds, taken, given, rejected, message, made"
 )
 
@@ -220,7 +220,7 @@ class Reader:
             source=row[8],
             why=row[9] or "",
             version=Version(*row[10:14]) if row[10] is not None else None,
-            sha256=row[14],
+            xxh128=row[14],
             read_at=row[15] or 0,
             done_at=row[16] or 0.0,
             seconds=row[17] or 0.0,
@@ -450,7 +450,7 @@ def begin_units(units: Sequence[dict[str, Any]]) -> Operation:
 
 _DONE = """
 UPDATE units SET state = :state, size = :size, mtime_ns = :mtime_ns, inode = :inode, ctime_ns = :ctime_ns,
-  sha256 = :sha256, read_at = :read_at, done_at = :done_at, seconds = :seconds, taken = :taken, given = :given,
+  xxh128 = :xxh128, read_at = :read_at, done_at = :done_at, seconds = :seconds, taken = :taken, given = :given,
   rejected = :rejected, made = :made, message = NULL
 WHERE path = :path AND start = :start
 """
@@ -476,7 +476,7 @@ def finish_units(units: Sequence[Unit]) -> Operation:
                     "mtime_ns": v.mtime_ns if v else None,
                     "inode": v.inode if v else None,
                     "ctime_ns": v.ctime_ns if v else None,
-                    "sha256": u.sha256,
+                    "xxh128": u.xxh128,
                     "read_at": u.read_at,
                     "done_at": u.done_at,
                     "seconds": u.seconds,

@@ -182,7 +182,7 @@ class Units:
         """What the bytes of a file that was just opened are to be fed to, in order."""
         if self._beginning:
             self._flush()  # the files of a group are all known by now: one row operation for them together
-        checksum = Checksum()
+        checksum = Checksum(quick=True)
         ticket = self._open.get(file.index)
         if ticket is not None:
             ticket.read_at = time.time_ns()
@@ -223,7 +223,7 @@ class Units:
             t.number,
             self._pipeline,
             version=t.version,
-            sha256=t.checksum.digest() if t.checksum is not None and whole else None,
+            xxh128=t.checksum.digest() if t.checksum is not None and whole else None,
             read_at=t.read_at,
             done_at=time.time(),
             seconds=time.monotonic() - t.began,
@@ -354,16 +354,16 @@ def _compared(
     assert unit.version is not None
     if now.size != unit.version.size:
         return f"input changed: size {unit.version.size} -> {now.size}", None
-    if unit.sha256 is None:
+    if unit.xxh128 is None:
         return "input changed: it has another time stamp, and not all of it was read before", None
     read_at = time.time_ns()
     try:
-        found = checksum_of(path, stopping)
+        found = checksum_of(path, stopping, quick=True)
     except OSError as error:
         return f"input cannot be read: {error.strerror}", None
     if found is None:
         return ("" if stopping() else "input changes"), None
-    if found[1] != unit.sha256:
+    if found[1] != unit.xxh128:
         return "input changed: other bytes of the same size", None
     return None, (found[0], read_at)
 

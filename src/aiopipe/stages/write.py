@@ -6,10 +6,10 @@ import asyncio
 import os
 import unicodedata
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiopipe.batch import Segment
 from aiopipe.codec.encode import Encoded, encode, encode_json
@@ -32,7 +32,9 @@ from aiopipe.storage.write import (
     write_whole,
 )
 
-__all__ = ["Write"]
+__all__ = ["Target", "Write"]
+
+Target = str | os.PathLike[str] | asyncio.StreamWriter | Callable[[Any], Awaitable[object]]
 
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _WRITES = 2  # outputs, or groups of small ones, on their way to the disk at once
@@ -69,6 +71,17 @@ class Write(Sink):
     )
 
     target: Any = field(default=None, init=False, repr=False)
+
+    if TYPE_CHECKING:  # what the dataclass makes, but that the first argument is told apart
+
+        def __init__(
+            self,
+            to: Target,
+            *,
+            format: str | None = None,
+            batch: int | None = None,
+            headers: Mapping[str, str] | Sequence[str] = (),
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if is_target(self.to):

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import xxhash
+
 __all__ = ["Checksum", "Version", "Watched", "checksum_of"]
 
 _BLOCK = 1 << 20
@@ -34,12 +36,16 @@ class Version:
 
 
 class Checksum:
-    """SHA-256 of bytes as they stream by. count: how many there were."""
+    """A hash of bytes as they stream by. count: how many there were.
+
+    SHA-256 for what is written, which anybody can check. For what is read XXH3 with 128 bits, twenty times as
+    fast: it only has to tell a file from its own earlier state, and nobody forges his own input.
+    """
 
     __slots__ = ("_hash", "count")
 
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+    def __init__(self, *, quick: bool = False) -> None:
+        self._hash: Any = xxhash.xxh3_128() if quick else hashlib.sha256()
         self.count = 0
 
     def update(self, data: Any) -> None:
@@ -48,8 +54,9 @@ class Checksum:
         self.count += len(data)
 
     def digest(self) -> bytes:
-        """The 32 bytes of the hash of all that came so far."""
-        return self._hash.digest()
+        """The hash of all that came so far: 32 bytes, or 16 of the quick one."""
+        digest: bytes = self._hash.digest()
+        return digest
 
 
 class Watched(io.FileIO):
@@ -66,12 +73,14 @@ class Watched(io.FileIO):
         return data
 
 
-def checksum_of(path: str, stopping: Callable[[], bool] = lambda: False) -> tuple[Version, bytes] | None:
+def checksum_of(
+    path: str, stopping: Callable[[], bool] = lambda: False, *, quick: bool = False
+) -> tuple[Version, bytes] | None:
     """Signature and hash of a file as it lies there; None where it changed meanwhile, or when `stopping()` is true.
 
-    Blocks. OSError where it cannot be read.
+    quick: as for Checksum. Blocks. OSError where it cannot be read.
     """
-    found = Checksum()
+    found = Checksum(quick=quick)
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         before = Version.of(os.fstat(fd))
