@@ -1,6 +1,7 @@
 """Checksums against native tools: the same job, in the same minute, in alternation, whole commands.
 
     python benchmarks/hashing.py --data DIR --trees S,M,L --jobs sha256,blake3,cache,check,dupes,loop --runs 5
+    python benchmarks/hashing.py --data DIR --quick     # S and M, three runs, the quickest peers: two minutes
 
 S is 60,000 files of 1-8 KiB, M 3,000 of 100 KB-1 MB, L 4 of 512 MiB; made once under --data (6.5 GB), warm in
 the page cache. Each peer runs at its best batch size, two at a time. A ratio above 1: aiopipe is quicker.
@@ -85,7 +86,8 @@ def run(command: str, runs: list[tuple[float, float]]) -> None:
 def compare(title: str, ours: str, peers: dict[str, str], rounds: int) -> None:
     """Run all in turn, `rounds` times; print medians and ratios."""
     here = {name: line for name, line in peers.items() if shutil.which(name.split()[0])}
-    commands = {"aiopipe": ours, **{name: line for name, line in here.items() if not PEERS or name in PEERS}}
+    chosen = {name: line for name, line in here.items() if not PEERS or name.split()[0] in PEERS}
+    commands = {"aiopipe": ours, **chosen}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, line in commands.items():
@@ -131,7 +133,7 @@ def cache(root: Path, trees: str, rounds: int) -> None:
         run(ours, [])
         peers = {
             "openssl (uncached)": xargs(tree, BATCH[kind], "openssl dgst -r -sha256"),
-            "python3": f"{AIOPIPE} hash {tree}",  # ourselves, without the cache
+            "python3 (uncached)": f"{AIOPIPE} hash {tree}",  # ourselves
         }
         compare(f"unchanged {kind}, --cache", ours, peers, rounds)
 
@@ -193,7 +195,11 @@ def main() -> None:
     parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--peers", default="", help="only these, as sha256sum,openssl; else all that are here")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="S and M, three runs, the quickest peers")
     options = parser.parse_args()
+    if options.quick:
+        options.trees, options.runs = "S,M", 3
+        options.peers = options.peers or "openssl,sha256sum,b3sum,xxhsum,jdupes,python3"
     PEERS.update(options.peers.split(",") if options.peers else ())
     root = Path(options.data)
     root.mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,27 @@ import sys
 
 def main() -> None:
     """Run the command line; the one place that turns an outcome into an exit code."""
-    # Imports make a hundred thousand objects that stay: looking for rubbish among them takes a tenth of the start.
-    gc.set_threshold(50_000, 20, 20)
-    # numpy's linear algebra would start a thread for each core; nothing here uses it.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()  # importing makes no garbage, and looking for it takes 10 ms; commands switch it on again
+    from aiopipe.cli import QUICK
     from aiopipe.cli import main as cli
 
-    sys.exit(cli())
+    code = cli()
+    if sys.argv[1:2] and sys.argv[1] in QUICK:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """End without taking apart what is in memory: 10 ms, and more after a million files.
+
+    Lanes and workers have ended, outputs are closed. Where the last words cannot be written Python says so itself.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        return
+    os._exit(code)
 
 
 if __name__ == "__main__":

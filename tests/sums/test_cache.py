@@ -152,6 +152,54 @@ def test_old_digests_are_made_again_and_a_changed_one_is_bit_rot(tmp_path: Path)
     assert hows(results) == {"read", "rot"}
 
 
+def remembered_names(cache: Path) -> set[bytes]:
+    connection = sqlite3.connect(cache)
+    try:
+        return {
+            directory + b"/" + name for directory, name in connection.execute("SELECT directory, name FROM digests")
+        }
+    finally:
+        connection.close()
+
+
+def test_rehash_reads_everything_again_and_finds_bit_rot(tmp_path: Path):
+    root, cache = tree(tmp_path), tmp_path / "c.db"
+    first = aiopipe("hash", "--cache", cache, root, cwd=tmp_path)
+    age(cache, 10)
+    with sqlite3.connect(cache) as connection:
+        connection.execute("UPDATE digests SET digest = 'f00d' WHERE name = ?", (b"7",))
+    connection.close()
+    believed = aiopipe("hash", "--cache", cache, root, cwd=tmp_path)
+    assert (believed.returncode, believed.stdout.count(b"f00d")) == (0, 1)
+    again = aiopipe("hash", "--cache", cache, "--rehash", root, cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (1, first.stdout)
+    assert again.stderr.count(b"bit rot: other bytes under the same size and times") == 1
+
+
+def test_prune_forgets_what_is_gone_below_the_paths_and_nothing_else(tmp_path: Path):
+    cache = tmp_path / "c.db"
+    for name in ("a/x", "a/y", "a/sub/z", "a b/x", "b/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    assert aiopipe("hash", "--cache", cache, ".", cwd=tmp_path).returncode == 0
+    assert len(remembered_names(cache)) == 5
+    for name in ("a/y", "a/sub/z", "a b/x", "b/x"):
+        (tmp_path / name).unlink()
+    (tmp_path / "a" / "sub").rmdir()
+    done = aiopipe("hash", "-v", "--cache", cache, "--prune", "a", cwd=tmp_path)
+    assert b"aiopipe: 2 files forgotten" in done.stderr
+    left = {os.path.relpath(name, os.fsencode(tmp_path)) for name in remembered_names(cache)}
+    assert left == {b"a/x", b"a b/x", b"b/x"}
+    assert aiopipe("hash", "--cache", cache, "--prune", ".", cwd=tmp_path).returncode == 0
+    assert {os.path.basename(name) for name in remembered_names(cache)} == {b"x"}
+
+
+@pytest.mark.parametrize("option", [["--rehash"], ["--prune"], ["--rehash-older", "1d"]])
+def test_options_of_a_cache_without_one_are_refused(tmp_path: Path, option: list[str]):
+    done = aiopipe("hash", *option, ".", cwd=tmp_path)
+    assert (done.returncode, b"without --cache" in done.stderr) == (2, True)
+
+
 def test_a_fifo_in_the_place_of_a_remembered_file_never_hangs(tmp_path: Path):
     (tmp_path / "f").write_bytes(b"x")
     cache = tmp_path / "c.db"

@@ -150,3 +150,14 @@ def test_a_directory_with_many_files_comes_in_runs(tmp_path: Path):
     for number in range(2500):
         (tmp_path / f"{number:05}").touch()
     assert [len(run.names) for run in Walk([os.fsencode(tmp_path)])] == [1024, 1024, 452]
+
+
+def test_what_a_killed_run_left_behind_is_left_out_and_counted(tmp_path: Path):
+    for name in (".SUMS.4711.aiopipe-tmp", ".aiopipe-4711-x-0.tmp", ".aiopipe-notes", "aiopipe-tmp", ".tmp", "a"):
+        (tmp_path / name).write_bytes(b"x")
+    walk = Walk([os.fsencode(tmp_path)])
+    names = [name for run in walk for name in run.names]
+    assert names == [b".aiopipe-notes", b".tmp", b"a", b"aiopipe-tmp"]
+    assert walk.skipped == {"temporary": 2}
+    for path in tmp_path.glob(".aiopipe-*"):
+        path.unlink()  # the tests' own look for leaks would take them for one

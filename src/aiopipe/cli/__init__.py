@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Sequence
 
@@ -23,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "dupes": ("aiopipe.cli.dupes", "dupes", "Find files with the same bytes; link or delete them."),
     "bag": ("aiopipe.cli.bag", "bag", "Make or validate a bag (BagIt, RFC 8493)."),
 }
+# Commands that are often over in less time than Python takes to start and to clean up: see `aiopipe.__main__`.
+QUICK = ("hash", "check", "dupes")
 
 
 class LazyGroup(click.Group):
@@ -36,6 +39,8 @@ class LazyGroup(click.Group):
             return None
         module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), attribute)
+        if cmd_name not in QUICK:  # those do it when they have imported what they need
+            gc.enable()
         assert isinstance(command, click.Command)
         return command
 

@@ -104,9 +104,14 @@ class _Check:
         out = sys.stdout.buffer
         try:
             for batch in verdicts_of(manifest, options, algorithms=asked, base=base, tick=self.progress.tick):
+                told = batch
+                if self.quiet or self.status:  # of files that are all right, their number is enough
+                    told = [verdict for verdict in batch if verdict[1] != "ok"]
+                    self.counts["ok"] += len(batch) - len(told)
+                    self.progress.files += len(batch) - len(told)
                 lines = [
                     line
-                    for verdict in batch
+                    for verdict in told
                     if (line := self._line(verdict.entry.name, verdict.status, verdict.reason)) is not None
                 ]
                 if not self.status:

@@ -57,6 +57,8 @@ def hash_(
     cache: str | None,
     cache_key: str,
     rehash_older: str | None,
+    rehash: bool,
+    prune: bool,
     jobs: str,
     backend: str,
     progress: bool | None,
@@ -75,7 +77,7 @@ def hash_(
     from aiopipe.sums.engine import HashOptions
     from aiopipe.sums.formats import Style
 
-    remembered = shared.cache_from(cache, cache_key, rehash_older)
+    remembered = shared.cache_from(cache, cache_key, rehash_older, rehash, prune)
     options = HashOptions(shared.algorithm_names(algorithms), shared.jobs_number(jobs), backend, remembered)
     chosen = "bsd" if tag else form or ("gnu" if len(options.algorithms) == 1 else "bsd")
     if tag and form not in (None, "bsd"):
@@ -93,7 +95,15 @@ def hash_(
         "symlinks": symlinks,
         "one_file_system": one_file_system,
     }
-    return _hash(roots, listed, options, style, choice, output, shared.Progress(progress), verbose)
+    code = _hash(roots, listed, options, style, choice, output, shared.Progress(progress), verbose)
+    if prune and remembered is not None:
+        from aiopipe.sums.cache import CacheWriter
+
+        with CacheWriter(remembered) as writer:
+            forgotten = writer.prune(roots)
+        if verbose:
+            click.echo(f"aiopipe: {shared.plural(forgotten, 'file')} forgotten", err=True)
+    return code
 
 
 def _hash(

@@ -80,19 +80,24 @@ def cache_options(function: F) -> F:
                 help="What must be as it was for a file to count as unchanged.",
             ),
             click.option("--rehash-older", metavar="AGE", help="Read again what was hashed longer ago, such as 30d."),
+            click.option("--rehash", is_flag=True, help="Read everything again, and tell where bits have rotted."),
+            click.option("--prune", is_flag=True, help="Forget files that are no longer there below PATHS."),
         ],
     )
 
 
-def cache_from(path: str | None, key: str, older: str | None) -> CacheOptions | None:
+def cache_from(path: str | None, key: str, older: str | None, rehash: bool, prune: bool) -> CacheOptions | None:
     """The cache that was asked for, if any."""
     if path is None:
-        if older is not None:
-            raise UsageError("--rehash-older without --cache", hint="name the cache that remembers the age")
+        for option, given in (("--rehash-older", older is not None), ("--rehash", rehash), ("--prune", prune)):
+            if given:
+                raise UsageError(f"{option} without --cache", hint="name the cache that it is about")
         return None
     from aiopipe.sums.cache import CacheOptions, duration
 
-    return CacheOptions(path, key, None if older is None else duration(older))
+    if rehash and older is not None:
+        raise UsageError("--rehash and --rehash-older contradict each other", hint="--rehash reads everything")
+    return CacheOptions(path, key, 0.0 if rehash else None if older is None else duration(older))
 
 
 def lane_options(function: F) -> F:
@@ -262,6 +267,7 @@ def terminable() -> Iterator[None]:
 
     previous = signal.signal(signal.SIGTERM, on_term)
     threshold = gc.get_threshold()
+    gc.enable()
     gc.set_threshold(100_000, 50, 50)  # millions of small tuples, no cycles: 5 % of the time otherwise
     try:
         yield

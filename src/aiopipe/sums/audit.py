@@ -23,11 +23,14 @@ from typing import NamedTuple
 from aiopipe.sums.algorithms import of_length
 from aiopipe.sums.check import resolve_algorithms, resolved
 from aiopipe.sums.engine import HashOptions, run_batches
+from aiopipe.sums.index import Index
 from aiopipe.sums.model import OK, UNSTABLE, VANISHED, FileHash, Found, Problem, Signature
 from aiopipe.sums.parse import Entry, Manifest
 from aiopipe.sums.walk import Walk
 
 __all__ = ["Audit", "Finding", "diff", "normal"]
+
+_PROBED = 64
 
 
 class Finding(NamedTuple):
@@ -45,6 +48,8 @@ def normal(name: bytes) -> bytes:
     >>> normal(b"./a//b"), normal(b"a/../b")
     (b'a/b', b'a/../b')
     """
+    if b"//" not in name and b"./" not in name and name[-1:] not in (b"/", b"."):
+        return name  # as most are
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     return (b"/" if name.startswith(b"/") else b"") + b"/".join(parts)
 
@@ -52,7 +57,7 @@ def normal(name: bytes) -> bytes:
 class Audit:
     """A tree against a manifest: iterate it for findings; `counts` adds up. `on_result` hears the new state.
 
-    Holds the manifest in memory: some 500 bytes for each of its entries.
+    Holds in memory what is new, moved or missing: some 400 bytes for each such file. See `Index` for the manifest.
     """
 
     def __init__(
@@ -71,24 +76,27 @@ class Audit:
         self._walk = walk
         self.on_result: Callable[[FileHash], None] | None = None
         self._tick = tick
-        entries = list(manifest)
-        self.tagged = bool(entries and entries[0].algorithms)
-        self.prefix = _common_prefix(entries, root)
-        base = b"" if self.prefix else root
-        self._by_width = resolve_algorithms(entries[:64], manifest.shown, algorithms, base)
-        self._index = {self._key(entry.name): entry for entry in entries}
-        self.algorithms = resolved(entries[0], self._by_width) if entries else algorithms or options.algorithms
-        self.dotted = bool(entries) and entries[0].name.startswith(b"./") and not self.prefix
+        self._index = Index()
+        first: list[Entry] = []
+        prefix = normal(root) + b"/"
+        full = os.path.abspath(root).rstrip(b"/") + b"/"
+        below = prefix != b"/"  # as long as every entry is named from where the root was named
+        for entry in manifest:
+            if len(first) < _PROBED:
+                first.append(entry)
+            plain = normal(entry.name)
+            below = below and plain.startswith(prefix)
+            self._index.add(plain[len(full) :] if plain.startswith(full) else plain, entry)
+        self._index.seal()
+        self.tagged = bool(first and first[0].algorithms)
+        self.prefix = prefix if below and first else b""
+        self._by_width = resolve_algorithms(first, manifest.shown, algorithms, b"" if self.prefix else root)
+        self.algorithms = resolved(first[0], self._by_width) if first else algorithms or options.algorithms
+        self.dotted = bool(first) and first[0].name.startswith(b"./") and not self.prefix
 
-    def _key(self, name: bytes) -> bytes:
-        """An entry's name as seen from the root."""
-        plain = normal(name)
-        if self.prefix and plain.startswith(self.prefix):
-            return plain[len(self.prefix) :]
-        if plain.startswith(b"/"):
-            full = os.path.abspath(self._root).rstrip(b"/") + b"/"
-            return plain[len(full) :] if plain.startswith(full) else plain
-        return plain
+    def _key(self, below: bytes) -> bytes:
+        """What a name as seen from the root has in the index."""
+        return self.prefix + below
 
     def _below(self, path: bytes) -> bytes:
         """A walked path as seen from the root."""
@@ -103,7 +111,7 @@ class Audit:
             if isinstance(item, Problem):
                 yield item
                 continue
-            below = self._below(item.prefix + b"x")[:-1]
+            below = self._key(self._below(item.prefix + b"x")[:-1])
             kind: tuple[str, ...] | None = None
             run: list[bytes] = []
             for name in item.names:
@@ -119,15 +127,16 @@ class Audit:
 
     def __iter__(self) -> Iterator[Finding]:
         """Findings in the order of the walk; then what moved or is new, and what is missing."""
+        with self._index:
+            yield from self._findings()
+
+    def _findings(self) -> Iterator[Finding]:
         unknown: list[tuple[bytes, tuple[str, ...]]] = []
         for batch in run_batches(self._items(), self._options, roots=[self._root], tick=self._tick):
             for result in batch:
-                key = self._below(result.path)
-                entry = self._index.get(key)
                 if result.status == VANISHED:
                     continue  # missing, if it was in the manifest; never seen, if not
-                if entry is not None:
-                    del self._index[key]
+                entry = self._index.pop(self._key(self._below(result.path)))
                 if self.on_result is not None:
                     self.on_result(_current(result, entry))
                 if result.status != OK:
@@ -179,31 +188,25 @@ def _moves(
         yield Finding("missing", name)
 
 
-def _common_prefix(entries: list[Entry], root: bytes) -> bytes:
-    """`root/` where every entry is named from where the root was named, else nothing: named from the root."""
-    prefix = normal(root) + b"/"
-    if prefix == b"/" or not entries:
-        return b""
-    return prefix if all(normal(entry.name).startswith(prefix) for entry in entries) else b""
-
-
 def diff(old: Manifest, new: Manifest) -> Iterator[Finding]:
     """How two manifests differ; no file is read.
 
     Entries are compared by the algorithms that both have; an entry with none in common is `incomparable`.
     """
-    index = {normal(entry.name): entry for entry in old}
-    unknown: list[tuple[bytes, Entry]] = []
-    for entry in new:
-        known = index.pop(normal(entry.name), None)
-        if known is None:
-            unknown.append((entry.name, entry))
-            continue
-        yield Finding(_entries_compared(known, entry), entry.name)
-    ours, theirs = _digests(index.values()), _digests(each for _, each in unknown)
-    shared = _shared(ours, theirs)
-    gone = ((_by(entry, shared), entry.name) for entry in index.values())
-    yield from _moves(gone, [(name, _by(entry, shared)) for name, entry in unknown])
+    with Index() as index:
+        for entry in old:
+            index.add(normal(entry.name), entry)
+        index.seal()
+        unknown: list[Entry] = []
+        for entry in new:
+            known = index.pop(normal(entry.name))
+            if known is None:
+                unknown.append(entry)
+            else:
+                yield Finding(_entries_compared(known, entry), entry.name)
+        shared = _shared(_digests(index.values()), _digests(unknown))
+        gone = ((_by(entry, shared), entry.name) for entry in index.values())
+        yield from _moves(gone, [(entry.name, _by(entry, shared)) for entry in unknown])
 
 
 def _digests(entries: Iterable[Entry]) -> set[str]:
@@ -228,6 +231,8 @@ def _named(entry: Entry) -> dict[str, str]:
 
 
 def _entries_compared(old: Entry, new: Entry) -> str:
+    if old.digests == new.digests and old.algorithms == new.algorithms:
+        return "ok"  # as most are
     ours, theirs = _named(old), _named(new)
     common = ours.keys() & theirs.keys()
     if not common:

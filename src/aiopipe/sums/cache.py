@@ -42,7 +42,7 @@ class CacheOptions:
 
     `key` names what must be equal: `ctime` (size, both times and the inode; the safest), `mtime` (size,
     time of modification and inode; a chmod or a new hard link changes nothing), `size+mtime` (for trees that
-    were copied with their times). Digests older than `rehash_older` seconds are made again.
+    were copied with their times). Digests older than `rehash_older` seconds are made again; with 0 all of them.
     """
 
     path: str
@@ -71,7 +71,16 @@ def duration(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
 
 
+_ALL = """
+SELECT name, size, mtime_ns, ctime_ns, ino, digest, hashed_at_ns, algorithm FROM digests
+WHERE directory = ? AND name BETWEEN ? AND ?
+"""
+_BELOW = "SELECT DISTINCT directory FROM digests WHERE directory = ? OR directory > ? AND directory < ?"
+_ONE = _ALL.replace(", algorithm FROM", " FROM") + "AND algorithm = ?"
+
+
 class _Row(NamedTuple):
+    name: bytes
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -117,25 +126,34 @@ class CachedReader(Reader):
         results: list[FileHash | None] = []
         missing: list[int] = []
         stat, older = os.stat, self._options.rehash_older
-        oldest = begun_ns - int(older * 1e9) if older is not None else None
+        # 0 is everything, also what seems to have been hashed in the future.
+        oldest = 0 if older is None else begun_ns - int(older * 1e9) if older else _BITS
+        with_ctime, with_inode = self._times
         make: Any = tuple.__new__
         for place, path in enumerate(paths):
             row = rows.get(path)
-            if row is not None and (oldest is None or row.hashed_at_ns >= oldest):
+            if row is not None:
+                _, size, mtime, ctime, ino, digest, hashed = row
                 try:
                     status = stat(path, follow_symlinks=follow)
                 except OSError:
                     status = None
-                if status is not None and self._holds(row, status):
-                    found = (
-                        status.st_size,
-                        status.st_mtime_ns,
-                        status.st_ctime_ns,
-                        status.st_ino,
-                        status.st_dev,
+                # In one expression and not in a function: it is asked a hundred thousand times a second.
+                if (
+                    status is not None
+                    and hashed >= oldest
+                    and status.st_size == size
+                    and (found := status.st_mtime_ns) == mtime
+                    and found < hashed - _RACY_NS
+                    and (not with_ctime or ((changed := status.st_ctime_ns) == ctime and changed < hashed - _RACY_NS))
+                    and (not with_inode or status.st_ino & _BITS == ino)
+                    and status.st_mode & 0o170000 == 0o100000
+                ):
+                    signature = make(
+                        Signature,
+                        (size, found, status.st_ctime_ns, status.st_ino, status.st_dev),
                     )
-                    digests = tuple(row.digest.split(" "))
-                    results.append(make(FileHash, (path, OK, digests, make(Signature, found), "", "cache")))
+                    results.append(make(FileHash, (path, OK, tuple(digest.split(" ")), signature, "", "cache")))
                     continue
             results.append(None)
             missing.append(place)
@@ -147,18 +165,6 @@ class CachedReader(Reader):
         if len(rest.results) < len(missing):
             del results[missing[len(rest.results)] :]
         return Outcome(results, time.perf_counter() - begin, begun_ns)
-
-    def _holds(self, row: _Row, status: os.stat_result) -> bool:
-        with_ctime, with_inode = self._times
-        latest = max(status.st_mtime_ns, status.st_ctime_ns) if with_ctime else status.st_mtime_ns
-        return (
-            row.size == status.st_size
-            and row.mtime_ns == status.st_mtime_ns
-            and (not with_ctime or row.ctime_ns == status.st_ctime_ns)
-            and (not with_inode or row.ino == status.st_ino & _BITS)
-            and latest < row.hashed_at_ns - _RACY_NS
-            and (status.st_mode & 0o170000) == 0o100000
-        )
 
     def _judged(self, result: FileHash, row: _Row | None) -> FileHash:
         """Mark a digest that changed though nothing else did: nobody wrote, so the disk did."""
@@ -190,25 +196,19 @@ class CachedReader(Reader):
     def _directory(
         self, rows: dict[bytes, _Row], prefix: bytes, names: list[bytes], algorithms: tuple[str, ...]
     ) -> None:
-        query = (
-            "SELECT name, algorithm, size, mtime_ns, ctime_ns, ino, digest, hashed_at_ns FROM digests "
-            "WHERE directory = ? AND name BETWEEN ? AND ?"
-        )
-        found = self._connection.execute(query, (_absolute(prefix), min(names), max(names)))
+        place = (_absolute(prefix), min(names), max(names))
+        make: Any = tuple.__new__
         if len(algorithms) == 1:
-            only = algorithms[0]
-            make: Any = tuple.__new__
-            for name, algorithm, *values in found:
-                if algorithm == only:
-                    rows[prefix + name] = make(_Row, values)
+            for values in self._connection.execute(_ONE, (*place, algorithms[0])):
+                rows[prefix + values[0]] = make(_Row, values)
             return
         several: dict[bytes, dict[str, _Row]] = {}
-        for name, algorithm, *values in found:
-            several.setdefault(name, {})[algorithm] = _Row(*values)
+        for *values, algorithm in self._connection.execute(_ALL, place):
+            several.setdefault(values[0], {})[algorithm] = _Row(*values)
         for name, by in several.items():
             if all(each in by for each in algorithms):
                 chosen = [by[each] for each in algorithms]
-                if len({each[:4] for each in chosen}) == 1:  # all of one version of the file
+                if len({each[:5] for each in chosen}) == 1:  # all of one version of the file
                     digests = " ".join(each.digest for each in chosen)
                     hashed = min(each.hashed_at_ns for each in chosen)
                     rows[prefix + name] = chosen[0]._replace(digest=digests, hashed_at_ns=hashed)
@@ -270,6 +270,38 @@ class CacheWriter:
         with self._lock:
             self._connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._pending = True
+
+    def prune(self, roots: Iterable[bytes]) -> int:
+        """Forget the files below these roots that are no longer there; how many they were.
+
+        What cannot be looked at (a directory without permission) is kept.
+        """
+        forgotten = 0
+        with self._lock:
+            execute = self._connection.execute
+            for root in map(os.path.abspath, roots):
+                below = root.rstrip(b"/")
+                bounds = (root, below + b"/", below + b"0")  # 0 is what follows a slash
+                found = execute(
+                    "SELECT DISTINCT directory FROM digests WHERE directory = ? OR directory > ? AND directory < ?",
+                    bounds,
+                ).fetchall()
+                for (directory,) in found:
+                    forgotten += self._forget_missing(directory)
+            self._pending = True
+        return forgotten
+
+    def _forget_missing(self, directory: bytes) -> int:
+        try:
+            there = set(os.listdir(directory))
+        except (FileNotFoundError, NotADirectoryError):
+            there = set()
+        except OSError:
+            return 0
+        names = self._connection.execute("SELECT DISTINCT name FROM digests WHERE directory = ?", (directory,))
+        gone = [(directory, name) for (name,) in names.fetchall() if name not in there]
+        self._connection.executemany("DELETE FROM digests WHERE directory = ? AND name = ?", gone)
+        return len(gone)
 
     def commit(self) -> None:
         """Make everything recorded so far last."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 from pathlib import PurePath
 from typing import NamedTuple
 
 from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm, canonical, known_algorithms, of_length
-from aiopipe.sums.engine import HashOptions, run_batches
-from aiopipe.sums.model import OK, VANISHED, FileHash, Found
+from aiopipe.sums.engine import HashOptions, run_brief
+from aiopipe.sums.model import VANISHED, FileHash, Found
 from aiopipe.sums.parse import Entry, Manifest
 from aiopipe.sums.reader import Reader
 
@@ -46,40 +46,55 @@ def check(
     Names are relative to `base`, or to the current directory. `algorithms` says how lines without a tag were
     hashed. `options.algorithms` is not used. Symlinks are followed: the manifest named them.
     """
-    entries = iter(manifest)
-    first = list(islice(entries, _PROBED))
-    by_width = resolve_algorithms(first, manifest.shown, algorithms, base)
+    runs = manifest.runs()
+    first: list[Entry] = []
+    while len(first) < _PROBED and (run := next(runs, None)) is not None:
+        first += run
+    by_width = resolve_algorithms(first[:_PROBED], manifest.shown, algorithms, base)
     waiting: deque[Entry] = deque()
     prefix = base.rstrip(b"/") + b"/" if base else b""
 
     def items() -> Iterator[Found]:
-        run: list[bytes] = []
-        kind: tuple[str, ...] = ()
-        for entry in chain(first, entries):
-            known = entry.algorithms or by_width[len(entry.digests[0])]
-            if known != kind or len(run) >= 1024:
-                if run:
-                    yield Found(b"", run, True, kind)
+        for entries in chain((first,), runs):
+            for known, run in _alike(entries, by_width):
                 for name in known:
                     algorithm(name)  # a missing wheel is said here, not in a lane
-                run, kind = [], known
-            waiting.append(entry)
-            run.append(prefix + entry.name if not entry.name.startswith(b"/") else entry.name)
-        if run:
-            yield Found(b"", run, True, kind)
+                waiting.extend(run)
+                names = [entry[0] for entry in run]
+                if prefix:
+                    names = [name if name.startswith(b"/") else prefix + name for name in names]
+                yield Found(b"", names, True, known)
 
-    for results in run_batches(items(), options, roots=[base or b"."], tick=tick):
-        yield [_verdict(waiting.popleft(), result) for result in results]
+    make = tuple.__new__  # a named tuple's own constructor is a Python function
+    for results in run_brief(items(), options, roots=[base or b"."], tick=tick):
+        entries = [waiting.popleft() for _ in results]
+        yield [
+            make(Verdict, (entry, "ok", "")) if result == entry[2] else _verdict(entry, result)
+            for entry, result in zip(entries, results, strict=True)
+        ]
 
 
-def _verdict(entry: Entry, result: FileHash) -> Verdict:
+def _alike(entries: list[Entry], by_width: dict[int, tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Entry]]]:
+    """Neighbours that were hashed alike, and how."""
+    run: list[Entry] = []
+    kind: tuple[str, ...] = ()
+    for entry in entries:
+        known = entry[1] or by_width[len(entry[2][0])]
+        if known != kind:
+            if run:
+                yield kind, run
+            run, kind = [], known
+        run.append(entry)
+    if run:
+        yield kind, run
+
+
+def _verdict(entry: Entry, result: tuple[str, ...] | FileHash) -> Verdict:
+    if not isinstance(result, FileHash):
+        return Verdict(entry, "failed")
     if result.status == VANISHED:
         return Verdict(entry, "missing", result.reason)
-    if result.status != OK:
-        return Verdict(entry, "unreadable", result.reason)
-    if result.digests != entry.digests:
-        return Verdict(entry, "failed")
-    return Verdict(entry, "ok")
+    return Verdict(entry, "unreadable", result.reason)
 
 
 class _ByWidth(dict[int, tuple[str, ...]]):

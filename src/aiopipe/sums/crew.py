@@ -99,8 +99,7 @@ class Remote:
                 hint="run again with --backend threads; the kernel's log may say why they were killed",
             )
         pieces, seconds, begun_ns = answer
-        rendered = self._work.style is not None
-        made = [Piece(start, files, revived(value, rendered=rendered)) for start, files, value in pieces]
+        made = [Piece(start, files, revived(value, self._work)) for start, files, value in pieces]
         return made, seconds, begun_ns
 
     @property

@@ -1,13 +1,13 @@
-"""Files with the same bytes: by size, then by their first block, then by their whole digest.
+"""Files with the same bytes: by size, then by their beginning, then by their whole digest.
 
-Each step reads only what the step before could not tell apart. Names of one inode are one file with several
-names, not duplicates. A tree that is the same every night gives the same groups in the same order. Changing
-anything is `aiopipe.sums.dedupe`'s, which compares byte for byte first and trusts no digest.
+Each step reads only what the step before could not tell apart, and a file that is no longer than its beginning is
+read once. Names of one inode are one file with several names, not duplicates. A tree that is the same every night
+gives the same groups in the same order. Changing anything is `aiopipe.sums.dedupe`'s, which compares byte for byte
+first and trusts no digest.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -18,12 +18,15 @@ from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm
 from aiopipe.sums.engine import HashOptions, run_batches
 from aiopipe.sums.model import OK, FileHash, Found, Problem, Signature
+from aiopipe.sums.reader import TINY
 from aiopipe.sums.walk import Walk
+
+_Found = tuple[int, FileHash]  # a file's place in the walk, and what came of reading it
 
 __all__ = ["HEAD", "Copy", "Duplicates", "Group", "default_algorithm"]
 
-HEAD = 4096
-"""Bytes of the first block: most files of one size differ within them."""
+HEAD = TINY
+"""Bytes of a file's beginning: most files of one size differ within them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ class Group:
 class Duplicates:
     """Finds groups below what `walk` gives; iterate it. `failed` holds what could not be read.
 
-    Files under `min_size` bytes are left alone. Holds each file's path and size in memory: about 110 bytes
-    for each file, and some 400 for each that shares its size with another.
+    Files under `min_size` bytes are left alone. Holds in memory one path for each size, and some 400 bytes for each
+    file that shares its size with another.
     """
 
     walk: Walk
@@ -60,64 +63,85 @@ class Duplicates:
 
     def __iter__(self) -> Iterator[Group]:
         """Groups, in the order of their first names in the walk."""
-        paths, sizes = self._sized()
-        self.files = len(paths)
-        seen: dict[int, int] = {}
-        for size in sizes:
-            seen[size] = seen.get(size, 0) + 1
-        places = (place for place, size in enumerate(sizes) if seen[size] > 1)
-        by_head: dict[tuple[int, str], list[tuple[int, FileHash]]] = {}
-        quick = dataclasses.replace(self.options, algorithms=(quick_algorithm(),))
-        for number, result in enumerate(self._hashed((paths[place] for place in places), quick, HEAD)):
-            by_head.setdefault((result.size, result.digests[0]), []).append((number, result))
-        alike = [found for found in by_head.values() if len(found) > 1]
-        del by_head
-        alike = [found for found in alike if _inodes([each for _, each in found]) > 1]
-        candidates = sorted(((number, each.path) for found in alike for number, each in found))
-        groups: dict[tuple[int, str], list[FileHash]] = {}
-        for result in self._hashed((path for _, path in candidates), self.options, 0):
-            groups.setdefault((result.size, result.digests[0]), []).append(result)
-        for members in groups.values():  # in the order of their first members, as a dict keeps it
+        whole: dict[tuple[int, str], list[_Found]] = {}
+        alike: dict[tuple[int, str], list[_Found]] = {}
+        order = array("q")
+        for number, result in self._hashed(self._candidates(order), True):
+            size = result[3][0]  # type: ignore[index]  # by place and not by name: there may be millions
+            found = alike if size > HEAD else whole
+            found.setdefault((size, result[2][0]), []).append((order[number], result))
+        again = sorted(one for found in alike.values() if _inodes(found) > 1 for one in found)
+        del alike
+        for number, result in self._hashed(_runs([each.path for _, each in again], self._follow), False):
+            whole.setdefault((result.size, result.digests[0]), []).append((again[number][0], result))
+        groups = [sorted(found) for found in whole.values() if len(found) > 1]
+        for members in sorted(groups):
             if _inodes(members) > 1:
-                yield _group(members)
+                yield _group([each for _, each in members])
 
-    def _sized(self) -> tuple[list[bytes], array[int]]:
-        paths: list[bytes] = []
-        sizes = array("q")
-        stat, least = os.stat, self.min_size
+    @property
+    def _follow(self) -> bool:
+        return self.walk.options.symlinks == "follow"
+
+    def _candidates(self, order: array[int]) -> Iterator[Found]:
+        """The files whose size is not theirs alone, as soon as that is known; `order` gets their places in the walk.
+
+        So the first ones are being read while the walk goes on.
+        """
+        first: dict[int, tuple[int, bytes, bool] | None] = {}
+        stat, least, number = os.stat, self.min_size, 0
         for item in self.walk:
             if isinstance(item, Problem):
                 self.failed.append(FileHash(item.path, item.status, (), None, item.reason))
                 continue
-            prefix = item.prefix
+            prefix, follow = item.prefix, item.follow or self._follow
+            run: list[bytes] = []
             for name in item.names:
                 path = prefix + name
                 try:
-                    size = stat(path, follow_symlinks=item.follow).st_size
+                    size = stat(path, follow_symlinks=follow).st_size
                 except OSError as error:
                     self.failed.append(FileHash(path, "unreadable", (), None, (error.strerror or "").lower()))
                     continue
-                if size >= least:
-                    paths.append(path)
-                    sizes.append(size)
+                if size < least:
+                    continue
+                number += 1
+                if size not in first:
+                    first[size] = (number, path, follow)
+                    continue
+                held = first[size]
+                if held is not None:
+                    first[size] = None
+                    if held[2] != follow:  # one of them was named by the user, and may be a link
+                        yield Found(b"", run, follow)
+                        yield Found(b"", [held[1]], held[2])
+                        order.append(held[0])
+                        run = []
+                    else:
+                        order.append(held[0])
+                        run.append(held[1])
+                order.append(number)
+                run.append(path)
+            self.files = number
+            if run:
+                yield Found(b"", run, follow)
             if self.tick is not None:
                 self.tick()
-        return paths, sizes
 
-    def _hashed(self, paths: Iterable[bytes], options: HashOptions, head: int) -> Iterator[FileHash]:
-        """The results of reading these; failures are set aside."""
-        source = iter(paths)
+    def _hashed(self, items: Iterable[Found], head: bool) -> Iterator[_Found]:
+        """The results of reading these, with their places among them; failures are set aside."""
+        source = iter(items)
         first = next(source, None)
         if first is None:
             return
-        follow = self.walk.options.symlinks == "follow"
-        batches = run_batches(_runs(chain((first,), source), follow), options, head=head, tick=self.tick)
-        for batch in batches:
+        number = 0
+        for batch in run_batches(chain((first,), source), self.options, head=head, tick=self.tick):
             for result in batch:
-                if result.status == OK:
-                    yield result
+                if result[1] == OK:
+                    yield number, result
                 else:
                     self.failed.append(result)
+                number += 1
 
 
 def default_algorithm() -> str:
@@ -128,23 +152,9 @@ def default_algorithm() -> str:
         return "sha256"
 
 
-def quick_algorithm() -> str:
-    """The quickest there is, for a first look that decides nothing alone."""
-    try:
-        return algorithm("xxh128").name
-    except UsageError:
-        return "crc32"
-
-
-def _runs(paths: Iterable[bytes], follow: bool) -> Iterator[Found]:
-    run: list[bytes] = []
-    for path in paths:
-        run.append(path)
-        if len(run) == 1024:
-            yield Found(b"", run, follow)
-            run = []
-    if run:
-        yield Found(b"", run, follow)
+def _runs(paths: list[bytes], follow: bool) -> Iterator[Found]:
+    for start in range(0, len(paths), 1024):
+        yield Found(b"", paths[start : start + 1024], follow)
 
 
 def _inode(result: FileHash) -> tuple[int, int]:
@@ -152,8 +162,8 @@ def _inode(result: FileHash) -> tuple[int, int]:
     return result.signature.dev, result.signature.ino
 
 
-def _inodes(results: list[FileHash]) -> int:
-    return len({_inode(each) for each in results}) if len(results) > 1 else len(results)
+def _inodes(found: list[_Found]) -> int:
+    return len({_inode(each) for _, each in found}) if len(found) > 1 else len(found)
 
 
 def _group(members: list[FileHash]) -> Group:

@@ -18,7 +18,7 @@ from aiopipe.sums.feed import Feeder
 from aiopipe.sums.lanes import Done, Lanes, Runner
 from aiopipe.sums.machine import choose_backend, cores, has_processes, lanes_for
 from aiopipe.sums.model import FileHash, Found, Problem
-from aiopipe.sums.reader import Links
+from aiopipe.sums.reader import TINY, Links
 from aiopipe.sums.runners import Local, Rendered, Work, make_reader, make_wrap
 from aiopipe.sums.schedule import Schedule
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aiopipe.sums.cache import CacheOptions, CacheWriter
     from aiopipe.sums.formats import Style
 
-__all__ = ["HashOptions", "Run", "run_batches", "run_rendered"]
+__all__ = ["HashOptions", "Run", "run_batches", "run_brief", "run_rendered"]
 
 Items = Iterable[Found | Problem]
 
@@ -69,7 +69,7 @@ class Run:
         self.count = options.jobs or (lanes_for(roots)[0] if roots else cores())
         backend = options.backend
         if backend == "auto":
-            backend, items = choose_backend(items, self.count, work.head)
+            backend, items = choose_backend(items, self.count, TINY if work.head else 0)
         self.backend = backend if has_processes() else "threads"
         threads = self.backend == "threads"
         self.schedule: Schedule = Schedule(lanes=self.count, locked_seconds=_LOCKED_SECONDS if threads else 0.0)
@@ -160,16 +160,27 @@ def run_batches(
     options: HashOptions,
     *,
     roots: Sequence[bytes] = (),
-    head: int = 0,
+    head: bool = False,
     tick: Callable[[], None] | None = None,
 ) -> Iterator[list[FileHash]]:
     """Hash without an event loop: lists of results, in the order of the items.
 
-    With `head`, the digests are of the first so many bytes of each file and nothing else of it is read.
+    With `head`, the digests are of the beginning of each file, see `Reader`.
     `tick` is called about ten times a second while it waits. Closing the generator, or an exception such as
     KeyboardInterrupt in it, ends every lane before it returns.
     """
     return _run(items, options, Work(options.algorithms, head=head), roots, tick)
+
+
+def run_brief(
+    items: Items,
+    options: HashOptions,
+    *,
+    roots: Sequence[bytes] = (),
+    tick: Callable[[], None] | None = None,
+) -> Iterator[list[tuple[str, ...] | FileHash]]:
+    """As `run_batches`, for those who know which file is next: its digests alone, or a result without any."""
+    return _run(items, options, Work(options.algorithms, brief=True), roots, tick)
 
 
 def run_rendered(

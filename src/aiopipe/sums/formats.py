@@ -13,8 +13,6 @@ Reading them is `aiopipe.sums.parse`.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -139,6 +137,9 @@ def _sfv(style: Style, algorithms: tuple[str, ...]) -> Render:
 
 
 def _jsonl(style: Style, algorithms: tuple[str, ...]) -> Render:
+    import base64
+    import json
+
     def line(result: FileHash) -> bytes:
         record: dict[str, object] = {}
         try:

@@ -12,11 +12,12 @@ import select
 from typing import Any
 
 from aiopipe.sums.model import FileHash, Signature
-from aiopipe.sums.runners import Rendered
+from aiopipe.sums.runners import Rendered, Work
 
 __all__ = ["Wire", "plain", "receive", "revived", "send"]
 
 _BLOCK = 1 << 18
+_WHOLE = len(FileHash._fields)
 
 
 def plain(value: Any) -> Any:
@@ -26,7 +27,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Rendered):
         failed = [_plain(each) for each in value.failed]
         return (value.text, value.files, value.size, failed, [_plain(each) for each in value.fresh])
-    return [_plain(each) for each in value]
+    # Of a brief answer the digests are tuples already.
+    return [each if type(each) is tuple else _plain(each) for each in value]
 
 
 def _plain(result: FileHash) -> tuple[Any, ...]:
@@ -34,11 +36,13 @@ def _plain(result: FileHash) -> tuple[Any, ...]:
     return (path, status, digests, signature and tuple(signature), reason, how)
 
 
-def revived(value: Any, *, rendered: bool) -> Any:
+def revived(value: Any, work: Work) -> Any:
     """The value that `plain` was given."""
     if value is None:
         return None
-    if not rendered:
+    if work.brief:
+        return [each if len(each) != _WHOLE or not isinstance(each[0], bytes) else _revived(each) for each in value]
+    if work.style is None:
         return [_revived(each) for each in value]
     text, files, size, failed, fresh = value
     return Rendered(text, files, size, [_revived(each) for each in failed], [_revived(each) for each in fresh])

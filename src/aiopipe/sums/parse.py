@@ -14,8 +14,9 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from aiopipe.errors import InputError
@@ -50,12 +51,28 @@ class Manifest:
     bad_lines: int = 0
     on_bad: Callable[[int], None] | None = None
     _names: dict[str, str] = field(default_factory=dict)
+    _source: Iterable[bytes] = ()
+    _first: int = 1
 
     def __iter__(self) -> Iterator[Entry]:
         """The entries, in the order of the file; neighbouring lines about one file are one entry."""
-        for entry in _merged(_PARSERS[self.format](self)):
-            self.entries += 1
-            yield entry
+        for entries in self.runs():
+            yield from entries
+
+    def runs(self) -> Iterator[list[Entry]]:
+        """The entries as lists, for those who handle many at a time."""
+        lines: Iterable[bytes] = self.stream
+        if self.format == "gnu" and not self.zero and not self.crlf:
+            quick = _Quick(self.stream)
+            for run in quick:
+                self.entries += len(run)
+                yield run
+            self._first, lines = quick.line, quick.left()
+        self._source = lines
+        entries = _merged(_PARSERS[self.format](self))
+        while run := list(islice(entries, 1024)):
+            self.entries += len(run)
+            yield run
 
     def bad(self, line: int) -> None:
         """Count a line that is no entry."""
@@ -114,6 +131,7 @@ def _look(head: bytes) -> str:
     return "gnu"
 
 
+_SIMPLE = re.compile(rb"([0-9a-fA-F]{8,128}) [ *]([^\n]+)\n")
 _GNU = re.compile(rb"[ \t]*(\\?)(?:XXH3_)?([0-9a-fA-F]{8,128}) ([ *]?)(.+)", re.DOTALL)
 _BSD = re.compile(rb"[ \t]*(\\?)([A-Za-z0-9/_-]+) ?\((.+)\) ?= ?([0-9a-fA-F]{8,128})", re.DOTALL)
 _SFV = re.compile(rb"(.*\S)[ \t]+([0-9a-fA-F]{8})[ \t]*", re.DOTALL)
@@ -137,7 +155,7 @@ def _lines(manifest: Manifest) -> Iterator[tuple[int, bytes]]:
     if manifest.zero:
         yield from enumerate(_zero_ended(manifest.stream), 1)
         return
-    for number, line in enumerate(manifest.stream, 1):
+    for number, line in enumerate(manifest._source, manifest._first):
         text = line[:-1] if line.endswith(b"\n") else line
         if manifest.crlf and text.endswith(b"\r"):
             text = text[:-1]
@@ -152,6 +170,44 @@ def _zero_ended(stream: BinaryIO) -> Iterator[bytes]:
         yield from whole
     if rest.strip(b"\r\n"):
         yield rest
+
+
+class _Quick:
+    """The plainest lines of coreutils, block by block: no escape, no tag, no comment. Behind them see what is `left`.
+
+    A pattern over a whole block is four times as quick as one over each line.
+    """
+
+    def __init__(self, stream: io.BufferedReader[Any]) -> None:
+        self._stream = stream
+        self._rest = b""
+        self.line = 1
+
+    def __iter__(self) -> Iterator[list[Entry]]:
+        while block := self._stream.read1(_SNIFF):
+            data = self._rest + block
+            cut = data.rfind(b"\n") + 1
+            found = _SIMPLE.findall(data, 0, cut)
+            if sum([len(digest) + len(name) for digest, name in found]) + 3 * len(found) != cut:
+                self._rest = data
+                return
+            if not all(of_length(width) for width in {len(digest) for digest, _ in found}):
+                self._rest = data
+                return
+            self._rest = data[cut:]
+            make: Any = tuple.__new__  # a named tuple's own constructor is a Python function
+            yield [
+                make(Entry, (name, (), (str(digest, "ascii").lower(),), number, None, None))
+                for number, (digest, name) in enumerate(found, self.line)
+            ]
+            self.line += len(found)
+
+    def left(self) -> Iterator[bytes]:
+        """The lines that it did not take, the first of which is number `line`."""
+        lines = [line + b"\n" for line in self._rest.split(b"\n")]
+        yield from lines[:-1]
+        yield lines[-1][:-1] + self._stream.readline()
+        yield from self._stream
 
 
 def _plain(manifest: Manifest) -> Iterator[Entry]:

@@ -25,7 +25,7 @@ from aiopipe.sums.algorithms import Algorithm, algorithm
 from aiopipe.sums.machine import local_devices
 from aiopipe.sums.model import IRREGULAR, OK, UNREADABLE, UNSTABLE, VANISHED, FileHash, Signature
 
-__all__ = ["LARGE", "HeadReader", "Outcome", "Reader"]
+__all__ = ["LARGE", "TINY", "Outcome", "Reader"]
 
 TINY = 16 * 1024
 """Up to here a file found by a walk is read before anything else is asked about it."""
@@ -81,13 +81,15 @@ class Reader:
 
     `stopped` is asked between the blocks of large files; small ones are soon done. `seen_links` may be
     shared between the readers of one process, so that a file with many names is read once. `on_bytes` is
-    told of progress inside large files.
+    told of progress inside large files. With `head`, of a file larger than `TINY` only that much is hashed: enough
+    to tell most files of one size apart, by whoever then looks at the whole of those that are alike.
     """
 
     def __init__(
         self,
         algorithms: Sequence[str],
         *,
+        head: bool = False,
         stopped: Callable[[], bool] = _never,
         seen_links: Links | None = None,
         on_bytes: Callable[[int], None] | None = None,
@@ -97,6 +99,7 @@ class Reader:
         self._stopped = stopped
         self._links = seen_links if seen_links is not None else {}
         self._on_bytes = on_bytes
+        self._head = head
         self._buffer = bytearray(0)
 
     def run(
@@ -143,7 +146,7 @@ class Reader:
         make: Any = tuple.__new__  # a named tuple's own constructor is a Python function: 0.5 us more
         os_open, fstat, read, close = os.open, os.fstat, os.read, os.close
         once = self._once[0] if len(self._once) == 1 else None
-        tiny = bool(local)
+        tiny, head = bool(local), self._head
         for path in paths:
             if results and clock() > deadline:
                 break
@@ -176,6 +179,10 @@ class Reader:
                     os.lseek(fd, 0, os.SEEK_SET)
                 before = fstat(fd)
                 size = before.st_size
+                if head and size > TINY and before.st_mode & 0o170000 == 0o100000:
+                    data = read(fd, TINY)
+                    append(FileHash(path, OK, tuple([each(data) for each in self._once]), _signature(before)))
+                    continue
                 tiny = bool(local) and size <= TINY  # neighbours are alike
                 if (
                     0 < size <= SMALL
@@ -277,60 +284,6 @@ class Reader:
             if tell is not None:
                 tell(got)
         return tuple([each.hexdigest() for each in hashers]), count
-
-
-class HeadReader(Reader):
-    """Hashes the first `head` bytes of each file: enough to tell most files of one size apart.
-
-    Asks for no stable version; whoever acts on what is found looks again.
-    """
-
-    def __init__(self, algorithms: Sequence[str], head: int, **options: Any) -> None:
-        super().__init__(algorithms, **options)
-        self._head = head
-
-    def run(
-        self,
-        paths: Sequence[bytes],
-        *,
-        follow: bool = False,
-        alone: bool = False,
-        algorithms: tuple[str, ...] = (),
-        seconds: float = 0.040,
-    ) -> Outcome:
-        """As `Reader.run`, for first blocks; no file is large here."""
-        results: list[FileHash | None] = []
-        flags = _BASE if follow else _BASE | _NOFOLLOW
-        begin, begun_ns = time.perf_counter(), time.time_ns()
-        clock, head, append = time.perf_counter, self._head, results.append
-        os_open, fstat, read, close = os.open, os.fstat, os.read, os.close
-        once = self._once[0]
-        make: Any = tuple.__new__
-        deadline = begin + seconds
-        for path in paths:
-            try:
-                fd = os_open(path, flags)
-                try:
-                    status = fstat(fd)
-                    if status.st_mode & 0o170000 != 0o100000:
-                        append(FileHash(path, IRREGULAR, (), None, _kind(status.st_mode)))
-                        continue
-                    found = (
-                        status.st_size,
-                        status.st_mtime_ns,
-                        status.st_ctime_ns,
-                        status.st_ino,
-                        status.st_dev,
-                    )
-                    digests = (once(read(fd, head)),)
-                    append(make(FileHash, (path, OK, digests, make(Signature, found), "", "read")))
-                finally:
-                    close(fd)
-            except OSError as error:
-                append(_refused(path, error, follow))
-            if clock() > deadline:
-                break
-        return Outcome(results, clock() - begin, begun_ns)
 
 
 def _reader_into(fd: int) -> Callable[[memoryview], int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from aiopipe.sums.model import OK, FileHash
-from aiopipe.sums.reader import HeadReader, Outcome, Reader
+from aiopipe.sums.reader import Outcome, Reader
 from aiopipe.sums.schedule import Job, Piece
 
 __all__ = ["Local", "Rendered", "Work", "make_reader", "make_wrap"]
@@ -23,7 +23,8 @@ class Work(NamedTuple):
     algorithms: tuple[str, ...]
     style: tuple[Any, ...] | None = None
     cache: tuple[Any, ...] | None = None
-    head: int = 0
+    head: bool = False
+    brief: bool = False
 
 
 class Rendered(NamedTuple):
@@ -38,10 +39,8 @@ class Rendered(NamedTuple):
 
 def make_reader(work: Work, **options: Any) -> Reader:
     """The reader for some work, in this thread."""
-    if work.head:
-        return HeadReader(work.algorithms, work.head, **options)
     if work.cache is None:
-        return Reader(work.algorithms, **options)
+        return Reader(work.algorithms, head=work.head, **options)
     from aiopipe.sums.cache import CachedReader, CacheOptions
 
     return CachedReader(work.algorithms, CacheOptions(*work.cache), **options)
@@ -49,6 +48,8 @@ def make_reader(work: Work, **options: Any) -> Reader:
 
 def make_wrap(work: Work) -> Callable[[list[FileHash]], Any]:
     """What turns some results into the value of a piece."""
+    if work.brief:
+        return lambda results: [each[2] if each[1] == OK else each for each in results]
     if work.style is None:
         return list
     from aiopipe.sums.formats import Style, renderer

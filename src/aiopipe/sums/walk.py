@@ -17,7 +17,7 @@ from aiopipe.errors import InputError, UsageError
 from aiopipe.sums.globs import matcher
 from aiopipe.sums.model import UNREADABLE, VANISHED, Found, Problem
 
-__all__ = ["Walk", "WalkOptions", "as_bytes"]
+__all__ = ["Walk", "WalkOptions", "as_bytes", "is_temporary"]
 
 _ENTRIES = 1024  # files in one Found: about one batch of hashing work
 
@@ -44,6 +44,18 @@ class WalkOptions:
             raise UsageError(f"symlinks={self.symlinks!r}", hint="use 'skip' or 'follow'")
 
 
+_DOT = ord(".")
+
+
+def is_temporary(name: bytes) -> bool:
+    """Whether a file is what aiopipe writes to before it is renamed: a run that was killed leaves it behind.
+
+    >>> is_temporary(b".SHA256SUMS.4711.aiopipe-tmp"), is_temporary(b"notes.tmp")
+    (True, False)
+    """
+    return name.endswith(b".aiopipe-tmp") or (name.startswith(b".aiopipe-") and name.endswith(b".tmp"))
+
+
 def as_bytes(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bytes:
     """A path as the bytes that the file system has.
 
@@ -66,12 +78,16 @@ def _kind(mode: int) -> str:
     return next((name for test, name in _KINDS if test(mode)), "special")
 
 
-@dataclass(slots=True)
 class _Directory:
-    prefix: bytes  # the path with its trailing slash
-    below: bytes  # the same, relative to the root that was asked for
-    device: int
-    ancestors: frozenset[tuple[int, int]]
+    """`prefix` is the path with its trailing slash, `below` the same relative to the root that was asked for."""
+
+    __slots__ = ("ancestors", "below", "device", "prefix")
+
+    def __init__(self, prefix: bytes, below: bytes, device: int, ancestors: frozenset[tuple[int, int]]) -> None:
+        self.prefix = prefix
+        self.below = below
+        self.device = device
+        self.ancestors = ancestors
 
 
 class Walk:
@@ -149,6 +165,9 @@ class Walk:
             for entry in entries:
                 name = entry.name
                 if entry.is_file(follow_symlinks=False):
+                    if name[0] == _DOT and is_temporary(name):
+                        self.skipped["temporary"] += 1
+                        continue
                     if choosy and not self._wanted(name, directory.below + name, False):
                         continue
                     if special and self._is_left_out(entry, directory):
