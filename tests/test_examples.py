@@ -2,7 +2,9 @@
 
 import ast
 import asyncio
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +69,24 @@ def test_the_bot_answers_each_message_also_those_that_cannot_be_answered(monkeyp
         "late x'y -> ask: late CARRIER, or longest AIRPORT",
         "longest JFK -> JFK: the longest flight has 4983 miles",
     ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_the_log_watch_processes_what_arrives_and_ends_on_sigterm(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    logs, errors = tmp_path / "logs", tmp_path / "errors"
+    logs.mkdir()
+    command = [sys.executable, str(ROOT / "examples/watch_logs.py"), str(logs), str(errors)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            (logs / "a.csv").write_text("path,status\n/,200\n/broken,500\n")
+            assert process.stdout.readline() == "1 files: 1 errors in 2 requests\n"
+            (logs / "b.csv").write_text("path,status\n/,odd\n")
+            assert "problem:" in process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            rest = process.stdout.read()
+        finally:
+            process.kill()
+    assert "watched: 1 file in 1 round" in rest and "1 file failed" in rest
+    assert (errors / "a.csv").read_text() == "path,status\n/broken,500\n"

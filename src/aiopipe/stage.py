@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from aiopipe.job.report import Report
     from aiopipe.job.stream import RowStream
+    from aiopipe.job.watching import Watched
     from aiopipe.model import FileRef
     from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Made
@@ -589,6 +590,17 @@ class Pipeline:
             shutdown_timeout=shutdown_timeout,
         )
         return made
+
+    async def watch(self, *, settle: float | str = 2.0, stop: Any = None, told: Any = None, **job: Any) -> Watched:
+        """Run again and again, over files of the input as they arrive, until the asyncio.Event `stop` is set.
+
+        settle: how long a file must not have changed. told: a function called with the Report of each round and
+        with each exception, which ends no watch. job: as for `run`. It needs a directory to write to, because its
+        ledger knows what is done, and `pip install 'aiopipe-csv[watch]'`.
+        """
+        from aiopipe.job.watching import watch
+
+        return await watch(self, settle=settle, stop=stop, told=told, **job)
 
     def run_sync(self, **job: Any) -> Report:
         """`run` for plain code, also inside a thread of an async program; `job` as for `run`."""

@@ -32,6 +32,10 @@ EXIT_PIPE = 141
 def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
     """Run to the end and give the exit code; everything there is to say is said on standard error."""
     factory = _loop_factory(options)
+    if options.watch:
+        from aiopipe.cli.watching import execute_watch
+
+        return execute_watch(pipeline, options, factory)
     keep_freed_memory()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:

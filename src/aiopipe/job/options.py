@@ -11,7 +11,7 @@ from aiopipe.options import normalise, option, options_of
 __all__ = ["DOOR", "JobOptions"]
 
 # What only a door can do: a library's caller imports modules, chooses the loop and shows progress itself.
-DOOR = ("progress", "uvloop", "import_")
+DOOR = ("progress", "uvloop", "watch", "settle", "import_")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,12 @@ class JobOptions:
         None, kind="flag", help="show progress on standard error (default: where it is a terminal)"
     )
     uvloop: bool = option(False, kind="flag", help="run in uvloop's event loop (pip install 'aiopipe-csv[uvloop]')")
+    watch: bool = option(
+        False, kind="flag", help="go on until a signal comes, and process files as they arrive and settle"
+    )
+    settle: Any = option(
+        2.0, kind="time", metavar="TIME", help="with --watch: how long a file must not have changed (default: 2s)"
+    )
     import_: Any = option(
         (), kind="texts", metavar="MODULE", help="import a module or file.py first, for its @stage stages"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from aiopipe.errors import InputError
@@ -52,13 +52,16 @@ class Finder:
     """Finds the files of a list of paths, globs and directories.
 
     paths: as the user wrote them. include: globs for names inside directories. follow: whether symbolic links
-    to directories are entered (loops are cut). skipped: what was passed over, with the reason.
+    to directories are entered (loops are cut). skipped: what was passed over, with the reason. may_read: leaves
+    out files for which it says False. may_be_empty: a path that holds nothing is no error.
     """
 
     paths: Sequence[str]
     include: Sequence[str] = ("*",)
     follow: bool = False
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    may_read: Callable[[FileRef], bool] | None = None
+    may_be_empty: bool = False
 
     def files(self) -> Iterator[FileRef]:
         """The files, each once, path after path, in bytewise order below each.
@@ -75,10 +78,22 @@ class Finder:
                     if full in seen:
                         continue
                     seen.add(full)
-                yield FileRef(full, relative, index, size)
-                index += 1
-            if not found:
+                file = FileRef(full, relative, index, size)
+                if self.may_read is None or self.may_read(file):
+                    yield file
+                    index += 1
+            if not found and not self.may_be_empty:
                 raise InputError(self._nothing(path), hint="check the path; quote a glob so that the shell leaves it")
+
+    def roots(self) -> list[str]:
+        """The directories in which files of these paths can appear."""
+        found = []
+        for spec in self.paths:
+            if _MAGIC.search(spec) and not os.path.lexists(spec):
+                found.append(_split(spec)[0] or ".")
+            else:
+                found.append(spec if os.path.isdir(spec) else os.path.dirname(spec) or ".")
+        return list(dict.fromkeys(found))
 
     def _nothing(self, path: str) -> str:
         shown = display_path(path)
