@@ -22,6 +22,7 @@ PAGES = (
     "docs/csv.md",
     "docs/faults.md",
     "docs/fetch.md",
+    "docs/jobs.md",
     "docs/library.md",
     "docs/service.md",
     "docs/streams.md",

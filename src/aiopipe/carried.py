@@ -40,7 +40,7 @@ def _addresses(wanted: dict[Any, Any]) -> dict[Any, list[tuple[str, str]]]:
     modules = [(n, m) for n, m in list(sys.modules.items()) if n.partition(".")[0] != "aiopipe"] if wanted else []
     for module_name, module in modules:
         for name, value in list(getattr(module, "__dict__", {}).items()):
-            if isinstance(value, contextvars.ContextVar) and value in wanted:
+            if type(value) is contextvars.ContextVar and value in wanted:  # isinstance would wake lazy objects
                 found.setdefault(value, []).append((module_name, name))
     return found
 

@@ -184,7 +184,7 @@ def complete(line: str, incomplete: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "incomplete", "offered"),
     [
-        ("aiopipe", "st", ["stages"]),
+        ("aiopipe", "st", ["status", "stages"]),
         ("aiopipe pipe", "re", ["read", "rename"]),
         ("aiopipe pipe", "--rej", ["--rejects"]),
         ("aiopipe pipe --rejects r.csv", "fin", ["find"]),

@@ -114,6 +114,23 @@ def test_the_second_signal_cancels_without_waiting_for_the_batch(
 
 
 @posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_does_not_end_within_the_shutdown_timeout_is_cancelled(
+    start: Callable[..., subprocess.Popen[bytes]], slow: Path, number: signal.Signals, code: int
+):
+    (slow / "in/a.csv").write_text("id\n" + "1\n" * 10_000)  # fifty minutes of work
+    process = start("pipe --shutdown-timeout 200ms read in then map slowly.py:slow then write out/")
+    until((slow / "begun").exists)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert b"did not end within 0.2 s" in err
+    assert b"run it again" in err
+    assert list(slow.glob("out/[!.]*")) == []
+    assert left_behind(slow) == []
+
+
+@posix
 def test_the_third_signal_leaves_a_function_that_never_returns(
     start: Callable[..., subprocess.Popen[bytes]], place: Path
 ):

@@ -127,3 +127,11 @@ async def async_same(row):
 async def every_row(rows):
     async for row in rows:
         yield row
+
+
+def tells_its_process(row):
+    """Note who is at work, in the file that the row names, and take a while."""
+    with open(row["text"], "a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(0.05)
+    return row

@@ -1,6 +1,9 @@
 """Functions in worker processes: dead, hung, not to be sent there or back; each costs its row."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -80,3 +83,27 @@ def test_a_result_that_cannot_leave_its_process_is_shown(tmp_path):
     assert "gives_what_does_not_pickle" in str(found)
     assert "cannot be sent from one process to another" in str(found)
     assert "placement='thread'" in str(found)
+
+
+def test_workers_end_when_their_run_is_killed(tmp_path):
+    """Nobody is left to end them: they notice that the one they worked for is gone."""
+    log = tmp_path / "log"
+    path = write(tmp_path / "in.csv", "v,text\n" + f"1,{log}\n" * 2000)
+    function = f"{functions.__file__}:tells_its_process"
+    command = [sys.executable, "-m", "aiopipe", "pipe", "read", path, "--block", "1KB"]
+    command += ["then", "map", function, "--placement", "process", "then", "write", f"{tmp_path}/out.csv"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        waits_until(log.exists)
+        run.kill()
+    workers = {int(line) for line in log.read_text().split()}
+    assert run.pid not in workers
+    waits_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers))
+    for left in tmp_path.glob(".aiopipe-*"):
+        left.unlink()  # what a killed run into a single file, without a ledger, leaves
+
+
+def waits_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
+import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +84,23 @@ def test_what_a_worker_does_not_have_or_cannot_read_is_left_alone():
         ((("tests.guest.functions", "tenant"),), b"no pickle"),
     )
     assert functions.tenant not in restored(sent)
+
+
+def test_looking_for_variables_wakes_no_lazy_object(monkeypatch):
+    """Django's settings, for one, read their files when somebody asks for their class."""
+
+    class Lazy:
+        @property
+        def __class__(self):
+            raise RuntimeError("woken")
+
+    module = types.ModuleType("lazy_module")
+    module.lazy, module.var = Lazy(), contextvars.ContextVar("lazy_var")
+    monkeypatch.setitem(sys.modules, "lazy_module", module)
+
+    def look():
+        module.var.set(7)
+        return carried()
+
+    found = [names for names, _ in contextvars.copy_context().run(look)]
+    assert (("lazy_module", "var"),) in found

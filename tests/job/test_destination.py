@@ -128,6 +128,24 @@ def test_the_holder_is_known_while_it_holds(place: Path) -> None:
     assert holder_of(path) is None
 
 
+def test_asking_who_holds_the_lock_keeps_nobody_out(place: Path) -> None:
+    path = str(place / "lock")
+    asked = threading.Event()
+
+    def ask() -> None:
+        while not asked.is_set():
+            assert (holder_of(path) or {"pid": None})["pid"] in (None, os.getpid())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(50):
+            Lock(path, "out/").close()
+    finally:
+        asked.set()
+        asking.join()
+
+
 def test_a_lock_whose_text_is_torn_still_holds(place: Path) -> None:
     path = str(place / "lock")
     lock = Lock(path, "out/")

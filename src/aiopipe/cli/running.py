@@ -13,7 +13,15 @@ import click
 from aiopipe.cli.failures import exit_code_of, leaves, show_failure
 from aiopipe.cli.progress import progress_shown
 from aiopipe.cli.signals import Stopper
-from aiopipe.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REJECTS, UnitsFailedError, UsageError
+from aiopipe.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_REJECTS,
+    StoppedError,
+    UnitsFailedError,
+    UsageError,
+)
 from aiopipe.job.options import JobOptions
 from aiopipe.job.report import counted
 from aiopipe.memory import keep_freed_memory
@@ -78,6 +86,9 @@ async def _run(pipeline: Pipeline, options: JobOptions) -> tuple[Report | None, 
         with stopper.listening():
             try:
                 return await running, stopper.code
+            except StoppedError as error:
+                show_failure(error)
+                return None, stopper.code
             except asyncio.CancelledError:
                 if stopper.count < 2:
                     raise

@@ -37,7 +37,9 @@ class Stopper:
         self.count += 1
         if self.count == 1:
             self.code = EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
-            _say("stopping: no more is read, what was begun is finished (once more to cancel it)")
+            _say(
+                "stopping: no more is read, what was begun is finished (once more to cancel it); run it again to go on"
+            )
             self._stop.set()
         elif self.count == 2:
             _say("cancelling: outputs that are not complete are removed (once more to leave at once)")

@@ -62,7 +62,7 @@ class Walker:
         if isinstance(value, types.ModuleType):
             return f"module {value.__name__}{self._version(value.__name__)}"
         if isinstance(value, types.CodeType):
-            return self._code(value, {})
+            return _hashed(self._code(value, {}))
         if isinstance(value, types.MethodType):
             return f"method {self._text(value.__func__, depth + 1)} of {self._text(value.__self__, depth + 1)}"
         if isinstance(value, functools.partial):
@@ -76,17 +76,17 @@ class Walker:
         """Containers and objects, by what is in them."""
         kind = type(value).__qualname__
         if isinstance(value, (set, frozenset)):
-            return f"{kind} {sorted(self._text(v, depth) for v in value)}"
+            return _held(kind, sorted(self._text(v, depth) for v in value))
         if isinstance(value, Mapping):
             pairs = sorted((self._text(k, depth), self._text(v, depth)) for k, v in value.items())
-            return f"{kind} {pairs}"
+            return _held(kind, pairs)
         if isinstance(value, (list, tuple)):
-            return f"{kind} {[self._text(v, depth) for v in value]}"
+            return _held(kind, [self._text(v, depth) for v in value])
         if isinstance(value, re.Pattern):
             return f"pattern {value.pattern!r} {value.flags}"
         if isinstance(value, (property, staticmethod, classmethod, functools.cached_property)):
             inner = [getattr(value, n, None) for n in ("fget", "fset", "fdel", "func", "__func__")]
-            return f"{kind} {[self._text(v, depth) for v in inner]}"
+            return _held(kind, [self._text(v, depth) for v in inner])
         with contextlib.suppress(TypeError, BufferError):
             view = memoryview(value)
             return f"{kind} {view.format} {view.shape} {hashlib.sha256(view.tobytes()).hexdigest()}"
@@ -139,7 +139,9 @@ class Walker:
         documented = constants and isinstance(constants[0], str) and code.co_flags & 0x04000000
         if documented or _has_docstring(code):
             constants[0] = None
-        texts = [self._code(c, scope) if isinstance(c, types.CodeType) else self._text(c, 0) for c in constants]
+        texts = [
+            _hashed(self._code(c, scope)) if isinstance(c, types.CodeType) else self._text(c, 0) for c in constants
+        ]
         reached = dict(self._reached(code, scope))
         return repr((code.co_code, texts, code.co_names, [getattr(code, p) for p in _PARTS], sorted(reached.items())))
 
@@ -196,6 +198,11 @@ def _state(value: Any) -> Any:
             if hasattr(value, name):
                 found[name] = getattr(value, name)
     return found
+
+
+def _held(kind: str, texts: Any) -> str:
+    """What a container holds, in bounded length: quotes in quotes would double with every level."""
+    return f"{kind} of {_hashed(repr(texts))}"
 
 
 def _hashed(text: str) -> str:

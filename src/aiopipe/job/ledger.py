@@ -163,6 +163,11 @@ class Reader:
         )
         return self._unit(rows[0]) if rows else None
 
+    def unit_from(self, source: bytes) -> Unit | None:
+        """The unit whose input has this absolute path."""
+        rows = self._rows(f"SELECT {_COLUMNS} FROM units WHERE source = ?", (source,))
+        return self._unit(rows[0]) if rows else None
+
     def unowned(self) -> list[Output]:
         """Outputs that some unit made once, and none does any more."""
         rows = self._rows(f"SELECT {_OUTPUT} FROM outputs WHERE unit = -1 ORDER BY path", ())

@@ -16,6 +16,7 @@ from aiopipe.storage.write import trouble
 
 __all__ = ["Lock", "holder_of"]
 
+_TURNS, _TURN = 10, 0.01  # how often, and in seconds how long apart, a lock without a name is tried again
 _AWAY = 1 << 30  # Windows locks bytes, and nobody can read them meanwhile: one far behind what is written
 
 
@@ -32,7 +33,7 @@ class Lock:
         except OSError as error:
             raise trouble(path, error) from None
         try:
-            _lock(self._fd)
+            _patiently(self._fd)
             self._say({"pid": os.getpid(), "host": socket.gethostname(), "since": int(time.time())})
         except OSError as error:
             held = error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
@@ -91,6 +92,19 @@ def _locked(path: str, destination: str) -> LockedError:
         stage="write",
         hint="wait until it has ended, or end it; a run that was killed leaves no lock behind",
     )
+
+
+def _patiently(fd: int) -> None:
+    """Lock, also where somebody only asks who holds the lock, and so has it for a moment."""
+    for _ in range(_TURNS):
+        try:
+            _lock(fd)
+            return
+        except OSError:
+            if _read(fd):
+                raise
+            time.sleep(_TURN)
+    _lock(fd)
 
 
 def _lock(fd: int) -> None:

@@ -45,7 +45,6 @@ __all__ = ["Ticket", "Units", "stale"]
 
 RACY = 2_000_000_000  # nanoseconds: a file changed that shortly before it was read may change again unseen
 _TOGETHER = 256
-_LARGE = 1 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -167,7 +166,7 @@ class Units:
         with self._guard:
             self._beginning.append((row, ticket))
             full = len(self._beginning) >= _TOGETHER
-        if full or file.size > _LARGE:
+        if full:
             self._flush()
 
     def _flush(self) -> None:
@@ -181,6 +180,8 @@ class Units:
 
     def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
         """What the bytes of a file that was just opened are to be fed to, in order."""
+        if self._beginning:
+            self._flush()  # the files of a group are all known by now: one row operation for them together
         checksum = Checksum(quick=True)
         ticket = self._open.get(file.index)
         if ticket is not None:

@@ -58,18 +58,26 @@ class Fetch(Flow):
     method: Any = option(None, metavar="METHOD", help="GET, POST and so on (default: GET, or POST with a body)")
     headers: Any = option((), kind="pairs", metavar="NAME=TEXT", help="a header of every request")
     body: Any = option(None, kind="policy", convert=body_of, metavar="TEXT", help="what is sent: JSON, or any text")
-    concurrency: Any = option(CONCURRENCY, kind="int", help="requests, and connections, at once")
+    concurrency: Any = option(CONCURRENCY, kind="int", help="requests, and connections, at once", result=False)
     ordered: bool = option(True, kind="flag", help="keep the order of the input (no-ordered: batches as they finish)")
-    timeout: Any = option(30.0, kind="time", metavar="TIME", help="how long one attempt may take, body included")
+    timeout: Any = option(
+        30.0, kind="time", metavar="TIME", help="how long one attempt may take, body included", result=False
+    )
     retries: Any = option(
         Retry(),
         kind="policy",
         convert=retry_of,
         metavar="N",
         help="how often a failed request is made again: 0, or attempts=4,backoff=1s,on=429,on=503 (default: 3)",
+        result=False,
     )
     rate_limit: Any = option(
-        None, kind="policy", convert=rate_of, metavar="RATE", help="requests begun a time, over the whole stage: 50/s"
+        None,
+        kind="policy",
+        convert=rate_of,
+        metavar="RATE",
+        help="requests begun a time, over the whole stage: 50/s",
+        result=False,
     )
     breaker: Any = option(
         None,
@@ -77,21 +85,22 @@ class Fetch(Flow):
         convert=breaker_of,
         metavar="N",
         help="after N failures in a row wait, then try one: 5, or failures=5,wait=30s,probes=10",
+        result=False,
     )
     on_error: str = option(
         "reject",
         choices=ON_ERROR,
         help="a record whose request failed ends the run, is set aside (with --rejects), or stays as it was",
     )
-    cache: Any = option(None, metavar="FILE", help="keep answers there (SQLite), for other runs")
+    cache: Any = option(None, metavar="FILE", help="keep answers there (SQLite), for other runs", result=False)
     max_age: Any = option(
-        None, kind="time", metavar="TIME", help="how old a kept answer may be (default: any age will do)"
+        None, kind="time", metavar="TIME", help="how old a kept answer may be (default: any age will do)", result=False
     )
     max_response: Any = option(
-        10_000_000, kind="size", metavar="SIZE", help="bytes that one answer may have (default: 10MB)"
+        10_000_000, kind="size", metavar="SIZE", help="bytes that one answer may have (default: 10MB)", result=False
     )
     idempotency_key: str = option(
-        "Idempotency-Key", metavar="NAME", help='the header with the key of a POST or PATCH; "" for none'
+        "Idempotency-Key", metavar="NAME", help='the header with the key of a POST or PATCH; "" for none', result=False
     )
 
     def __post_init__(self) -> None:

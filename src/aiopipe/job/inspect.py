@@ -1,0 +1,222 @@
+"""What a ledger tells people: why a file is or is not up to date, how a job stands, whether outputs are whole.
+
+Everything here blocks, reads only, and may be called while a run is on; `verify` notes what it found damaged if no
+run is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiopipe.errors import InputError, LockedError
+from aiopipe.job.destination import lock_path
+from aiopipe.job.fingerprint import changes
+from aiopipe.job.ledger import Key, Ledger, Reader, Unit, damage_outputs, ledger_path, open_ledger
+from aiopipe.job.lock import Lock, holder_of
+from aiopipe.job.report import counted
+from aiopipe.job.units import stale
+from aiopipe.model import display_path
+from aiopipe.storage.version import checksum_of
+
+__all__ = ["Answer", "Status", "Verified", "status", "verify", "why"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the next run of the same pipeline would do about a unit. reason: a clause; did: what the last one did."""
+
+    path: str
+    up_to_date: bool
+    reason: str
+    did: str = ""
+
+    def __str__(self) -> str:
+        word = "up to date" if self.up_to_date else "will be done"
+        return f"{self.path}: {word}: {self.reason}" + (f" ({self.did})" if self.did else "")
+
+
+def why(path: str, destination: str | None = None) -> Answer:
+    """Why an input or output is or is not up to date, in the directory `destination` or the one above an output.
+
+    InputError where there is no ledger, or it knows nothing of the path.
+    """
+    home = destination if destination is not None else _home_of(path)
+    with contextlib.closing(open_ledger(home)) as ledger:
+        unit = _unit_of(ledger, path, home)
+        if unit is None:
+            if destination is not None and os.path.exists(path):
+                return Answer(display_path(path), False, "new: no run into that directory has read it")
+            raise InputError(
+                f"the ledger of {display_path(home)} knows nothing of {display_path(path)}",
+                hint="name an input that a run has read, or an output that it made",
+            )
+        return _answer(ledger, unit, path, home)
+
+
+def _answer(ledger: Reader, unit: Unit, path: str, home: str) -> Answer:
+    latest = next((r["pipeline"] for r in ledger.runs(20) if r["pipeline"] is not None), unit.pipeline)
+    shown = display_path(path)
+    done = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unit.done_at)) if unit.done_at else ""
+    last = f"done {done} because: {unit.why}" if done else f"begun because: {unit.why}"
+    if unit.state == "running" and (holder := holder_of(lock_path(home))) is not None:
+        return Answer(shown, False, f"it is being done now, by process {holder['pid']}", last)
+    if unit.state == "done" and unit.pipeline != latest:
+        found = changes(ledger.parts(unit.pipeline), ledger.parts(latest))
+        return Answer(shown, False, f"pipeline changed: {'; '.join(found)}", last)
+    reason, _ = stale(unit, os.fsdecode(unit.source) or path, home)
+    if reason is not None:
+        return Answer(shown, False, reason, last)
+    return Answer(shown, True, "input, pipeline and output are as they were", last)
+
+
+def _home_of(path: str) -> str:
+    """The directory with a ledger at or above an output."""
+    at = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(ledger_path(at)):
+        above = os.path.dirname(at)
+        if above == at:
+            raise InputError(
+                f"no directory above {display_path(path)} has a ledger",
+                hint="for an input, say where its output goes: aiopipe why INPUT --in DIR",
+            )
+        at = above
+    return at
+
+
+def _unit_of(ledger: Reader, path: str, home: str) -> Unit | None:
+    """The unit whose input or output this is."""
+    real = os.path.abspath(path)
+    below = os.path.relpath(real, os.path.abspath(home))
+    found = ledger.owner(os.fsencode(below)) or ledger.unit_from(os.fsencode(real))
+    return found or (ledger.unit(Key.of(below)) if not os.path.exists(path) else None)
+
+
+@dataclass(slots=True)
+class Status:
+    """How a job stands: units by their state, records set aside, who is running.
+
+    done, running, failed: units; of a run that was killed or stopped, those it had begun are "unfinished".
+    """
+
+    directory: str
+    done: int = 0
+    running: int = 0
+    unfinished: int = 0
+    failed: int = 0
+    rejected: int = 0
+    unneeded: int = 0
+    holder: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return {
+            "directory": display_path(self.directory),
+            "units": {
+                "done": self.done,
+                "running": self.running,
+                "unfinished": self.unfinished,
+                "failed": self.failed,
+            },
+            "rejected": self.rejected,
+            "unneeded_outputs": self.unneeded,
+            "running": self.holder,
+            "last_run": self.last,
+            "failures": [{"path": path, "message": message} for path, message in self.failures],
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"{display_path(self.directory)}: {counted(self.done, 'file')} done, {self.failed:,} failed,"
+            f" {self.running:,} running, {self.unfinished:,} unfinished; {counted(self.rejected, 'record')} set aside"
+        ]
+        lines += [f"failed: {path}: {message}" for path, message in self.failures]
+        if self.unneeded:
+            lines.append(f"{counted(self.unneeded, 'output')} of earlier runs that nothing makes any more (--prune)")
+        if self.holder is not None:
+            lines.append(f"a run is on: process {self.holder['pid']} on {self.holder['host']}")
+        elif self.last is not None:
+            lines.append(f"the last run: {self.last['outcome']}")
+        return "\n".join(lines)
+
+
+def status(directory: str) -> Status:
+    """How the job that writes into a directory stands; InputError where it has no ledger."""
+    found = Status(directory, holder=holder_of(lock_path(directory)))
+    with contextlib.closing(open_ledger(directory)) as ledger:
+        states = Counter[str]()
+        for unit in ledger.units():
+            states[unit.state] += 1
+            found.rejected += unit.rejected if unit.state == "done" else 0
+            if unit.state == "failed":
+                found.failures.append((display_path(os.fsdecode(unit.source)), unit.message))
+        for run in ledger.runs():
+            outcome = run["outcome"] or ("running" if found.holder is not None else "killed")
+            found.last = {"began": run["began"], "ended": run["ended"], "outcome": outcome}
+        found.unneeded = len(ledger.unowned())
+    begun = states["running"] + states["part"]
+    found.done, found.failed = states["done"], states["failed"]
+    found.running, found.unfinished = (begun, 0) if found.holder is not None else (0, begun)
+    return found
+
+
+@dataclass(slots=True)
+class Verified:
+    """What `verify` read. problems: a line for each output that is not what was written."""
+
+    outputs: int = 0
+    nbytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        bad = f"{counted(len(self.problems), 'output')} damaged; run the job again to make them anew"
+        return f"{counted(self.outputs, 'output')} read, {bad if self.problems else 'all as they were written'}"
+
+
+def verify(directory: str) -> Verified:
+    """Hash every output on record and compare; what is damaged is noted, so that the next run makes it anew."""
+    found, damaged = Verified(), []
+    with contextlib.closing(open_ledger(directory)) as ledger:
+        for unit in ledger.units():
+            for path, problem in _problems(unit, directory, found) if unit.state == "done" else ():
+                damaged.append(path)
+                found.problems.append(problem)
+    if damaged:
+        with contextlib.suppress(LockedError):  # a run is on: it sees to what it can
+            _note(directory, damaged)
+    return found
+
+
+def _problems(unit: Unit, directory: str, found: Verified) -> Iterator[tuple[bytes, str]]:
+    for output in unit.outputs:
+        path = os.path.join(directory, os.fsdecode(output.path))
+        found.outputs += 1
+        found.nbytes += output.version.size
+        try:
+            now = checksum_of(path)
+        except OSError as error:
+            yield output.path, f"{display_path(path)}: {error.strerror}"
+            continue
+        if now is None:
+            yield output.path, f"{display_path(path)}: changes while it is read"
+        elif now[0].size != output.version.size:
+            yield output.path, f"{display_path(path)}: {now[0].size} bytes, not {output.version.size}"
+        elif now[1] != output.sha256:
+            yield output.path, f"{display_path(path)}: other bytes (SHA-256 {now[1].hex()}, not {output.sha256.hex()})"
+
+
+def _note(directory: str, damaged: list[bytes]) -> None:
+    lock = Lock(lock_path(directory), directory)
+    try:
+        ledger = Ledger(directory)
+        ledger.submit(damage_outputs(damaged))
+        ledger.close()
+    finally:
+        lock.close()
