@@ -118,7 +118,7 @@ def test_conflicts_failing_files_whole_jobs_and_unknown_columns(server: str, sql
     assert isinstance(error, OutputError) and "secret" not in str(error)
 
 
-@pytest.mark.parametrize(("seeds", "variant", "good"), [("8", "", True), ("4", "two-transactions", False)])
+@pytest.mark.parametrize(("seeds", "variant", "good"), [("8", "", True), ("6", "two-transactions", False)])
 def test_killed_runs_come_to_the_same_rows(server: str, tmp_path: Path, seeds: str, variant: str, good: bool) -> None:
     command = [sys.executable, "-m", "tests.faults.harness.tables", str(tmp_path), "--to", server]
     command += ["--seeds", seeds, "--variant", variant]

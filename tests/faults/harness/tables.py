@@ -144,7 +144,7 @@ def two_transactions() -> Iterator[None]:
 
     def commit(self: TableUnits, done: Any) -> None:
         self.table.commit()
-        time.sleep(0.02)  # as if the ledger were in another place: the kills need not be aimed
+        time.sleep(0.2)  # as if the ledger were far away: the kills need not be aimed
         before(self, done)
 
     TableUnits.commit = commit  # type: ignore[method-assign]
