@@ -40,7 +40,7 @@ demo: $(STAMP)  ## run the sample pipeline over sample_data/ and show what it di
 test: $(STAMP)  ## run the tests (no root, no server, no internet)
 	$(BIN)/python -m pytest -m "not system"
 
-test-system: $(STAMP)  ## tests that need root (for a small disk), strace, faketime, b3sum, xxhsum, openssl, hashdeep
+test-system: $(STAMP)  ## tests that need root (for a small disk), strace, faketime, b3sum, xxhsum, openssl, hashdeep, postgresql
 	$(BIN)/python -m pytest -m "system and not power"
 
 test-faults-full: $(STAMP)  ## every point of the fault sweeps, of which `make test` takes a sample (Linux)

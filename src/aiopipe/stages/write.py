@@ -51,9 +51,10 @@ class Write(Sink):
     path; or a file, which gets all records under one header; or - for standard output. An output appears under
     its name only when it is complete and on the disk; until then the old file stays as it is.
 
-    It may be a table: sqlite:///file.db#table. Each input file is a transaction, in which its rows and a note in
-    _aiopipe_units stand or fall together: the next run passes over files that are done, and replaces the rows of those
-    that have changed. Columns are matched by name; a table that is not there is made, all columns TEXT.
+    It may be a table: sqlite:///file.db#table, or postgresql://user@host/database#table (extra postgres). Each
+    input file is a transaction, in which its rows and a note in _aiopipe_units stand or fall together: the next
+    run passes over files that are done, and replaces the rows of those that have changed. Columns are matched
+    by name; a table that is not there is made, all columns TEXT.
 
     TO can be an address, https://example.com/rows: records are sent there by POST, --batch of them at a time as
     JSON lines, each request with an Idempotency-Key. In Python it may be an async function, which is called with

@@ -1,7 +1,8 @@
 """Real runs into a table, killed at random moments until one comes to its end; then the table is looked at.
 
-`python -m tests.faults.harness.tables PLACE --seeds 200 [--variant two-transactions]` prints what was
-wrong with the seeds: rows that an undisturbed run has not, or has otherwise, and notes that do not fit the rows.
+`python -m tests.faults.harness.tables PLACE --seeds 200 [--to postgresql://...] [--variant two-transactions]`
+prints what was wrong with the seeds: rows that an undisturbed run has not, or has otherwise, and notes that do
+not fit the rows.
 """
 
 from __future__ import annotations
@@ -176,12 +177,32 @@ def sqlite(root: Path) -> tuple[str, Callable[[str], list[Any]], Callable[[], No
     return f"sqlite:///{path}", query, drop
 
 
+def postgres(url: str) -> tuple[str, Callable[[str], list[Any]], Callable[[], None]]:
+    """A database of a server."""
+    import psycopg
+
+    def query(text: str) -> list[Any]:
+        with psycopg.connect(url, autocommit=True) as connection:
+            try:
+                cursor = connection.execute(text)  # type: ignore[arg-type]
+            except psycopg.errors.UndefinedTable as error:
+                raise LookupError(str(error)) from None
+            return cursor.fetchall() if cursor.description else []
+
+    def drop() -> None:
+        query("DROP SCHEMA public CASCADE")
+        query("CREATE SCHEMA public")
+
+    return url, query, drop
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("place", type=Path)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--variant", default="")
+    parser.add_argument("--to", default="")
     options = parser.parse_args()
     prepare_to_fork()
     wrong: list[str] = []
@@ -190,7 +211,7 @@ def main() -> None:
         for seed in range(options.first, options.first + options.seeds):
             root = options.place / str(seed)
             root.mkdir()
-            to, query, drop = sqlite(root)
+            to, query, drop = postgres(options.to) if options.to else sqlite(root)
             some, count = wrong_after(Loading(root, seed, to, query, drop))
             wrong += [f"seed {seed}: {w}" for w in some]
             killed += count

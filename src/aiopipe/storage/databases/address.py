@@ -12,8 +12,8 @@ from aiopipe.storage.urls import is_url
 
 __all__ = ["Address", "Filling", "address_of", "unit_name"]
 
-WRITABLE = ("sqlite",)
-_HINT = "such as 'sqlite:///file.db#table' (sqlite://// begins an absolute path)"
+WRITABLE = ("sqlite", "postgresql")
+_HINT = "such as 'sqlite:///file.db#table' (sqlite://// begins an absolute path) or 'postgresql://host/database#table'"
 
 
 @dataclass(frozen=True, slots=True)

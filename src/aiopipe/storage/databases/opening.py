@@ -10,6 +10,10 @@ __all__ = ["open_table"]
 
 def open_table(address: Address, filling: Filling) -> Table:
     """Connect. Blocks; OutputError where the database cannot be reached, UsageError where its driver is missing."""
+    if address.scheme == "postgresql":
+        from aiopipe.storage.databases.postgres import PostgresTable
+
+        return PostgresTable(address, filling)
     from aiopipe.storage.databases.sqlite import SqliteTable
 
     return SqliteTable(address, filling)
