@@ -67,6 +67,7 @@ bench: $(BENCHED)  ## measure against peers, medians of five (BENCH="--quick --r
 	$(BIN)/python -m benchmarks.memory $(filter --quick,$(BENCH))
 	$(BIN)/python -m benchmarks.loop $(filter --quick,$(BENCH))
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.durability $(BENCH)
 	$(BIN)/python -m benchmarks.enrich $(BENCH)
 
 docs: $(STAMP)  ## write the stage table of the README and docs/stages.md anew

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 # Imported before the clock starts, as the peers' modules are.
@@ -45,7 +46,18 @@ def to_stdout(source: str, target: str) -> dict[str, Any]:
     raise SystemExit(0)
 
 
+def careless(source: str, target: str) -> dict[str, Any]:
+    """The filter without ledger and without a single sync: what durability costs is the difference."""
+    import aiopipe.storage.write as write
+
+    os.fsync = lambda fd: None
+    write._sync_file_system = lambda directory: None
+    return run(late(source), target, ledger=False)
+
+
 JOBS = {
+    "careless": careless,
+    "careful": lambda s, t: run(late(s), t, ledger=True),
     "to-stdout": to_stdout,
     "filter": lambda s, t: run(late(s), t),
     "derive": lambda s, t: run(gain(s), t),
