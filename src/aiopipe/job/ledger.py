@@ -203,7 +203,8 @@ class Reader:
 
     def _each(self, text: str, given: Sequence[Any]) -> Iterator[Any]:
         try:
-            yield from self._connection.execute(text, given)
+            for row in self._connection.execute(text, given):  # noqa: UP028 - `yield from` would close the cursor,
+                yield row  # also when the connection has gone before
         except sqlite3.Error as error:
             shown = display_path(self._path)
             raise InputError(f"the ledger {shown} cannot be read: {error}", hint=_AGAIN) from None

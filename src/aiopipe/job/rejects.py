@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -154,9 +155,9 @@ class LedgerRejects:
 
     async def commit(self) -> None:
         """Write the file and make it visible."""
-        rows = self._units.rejects()
-        while some := await settled(self._io(_some, rows)):
-            await self._file.add_rows(some)
+        with contextlib.closing(self._units.rejects()) as rows:
+            while some := await settled(self._io(_some, rows)):
+                await self._file.add_rows(some)
         await self._file.commit()
 
     def discard(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -202,7 +202,7 @@ class TableUnits(Units):
         unit = replace(self._row(ticket, ()), state="done", source=source, why=why)
         return _values(unit, self._names[ticket.number])
 
-    def rejects(self) -> Iterator[dict[str, Any]]:
+    def rejects(self) -> Generator[dict[str, Any], None, None]:
         """What the rejects file is to hold, in the order of the input."""
         for number in sorted({*(n for n, *_ in self.kept), *self._aside}):
             yield from self.table.rejects(self._names[number])

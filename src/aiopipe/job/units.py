@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -241,7 +241,7 @@ class Units:
         # Made into rows in the ledger's thread: ten thousand of them would hold up the loop.
         self._ledger.submit(lambda c: add_rejects(self.run, number, -1, first, list(map(row_of, rejects)))(c))
 
-    def rejects(self) -> Iterator[dict[str, Any]]:
+    def rejects(self) -> Generator[dict[str, Any], None, None]:
         """What the rejects file is to hold: of units passed over and of this run, in the order of the input."""
         self._ledger.wait()
         mine = [(number, self.run, number) for number in self._aside]
