@@ -14,6 +14,7 @@ import json
 import os
 import queue
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -366,11 +367,25 @@ class Ledger:
     def _trouble(self, error: sqlite3.Error) -> OutputError:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             return trouble(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        cause = _refusal(os.path.dirname(self.path))
+        if cause is not None:
+            return trouble(self.path, cause)
         return OutputError(
             f"cannot write the ledger {display_path(self.path)}: {error}",
             stage="write",
             hint=f"check the disk, or {_ANEW}",
         )
+
+
+def _refusal(directory: str) -> OSError | None:
+    """Why no file can be made in a directory, if so: SQLite only says that it could not open one."""
+    try:
+        fd, path = tempfile.mkstemp(prefix="probe-", dir=directory)
+    except OSError as error:
+        return error
+    os.close(fd)
+    os.unlink(path)
+    return None
 
 
 def _created(path: str) -> sqlite3.Connection:
