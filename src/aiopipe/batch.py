@@ -312,6 +312,13 @@ class Batch:
         """The values of a column as an Arrow string array: unquoted and decoded."""
         return self.text(self.column(name))
 
+    def plain(self, name: str) -> tuple[Any, Ints, Ints] | None:
+        """A column as a buffer, and where in it each value begins and ends; None where values are not as written."""
+        column, body = self.column(name), self.body
+        if column.computed or body.quoted or body.header.encoding != "utf-8":
+            return None
+        return body.buffer, *body.ends.span(column.field, self.rows, body.starts)
+
     def text(self, column: Column) -> Any:
         """The same of one of `columns`, for when names stand more than once."""
         if column.computed:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aiopipe.arrays import mask_array
-from aiopipe.codec.types import cast
+from aiopipe.codec.types import IN_PLACE, cast, cast_in_place
 from aiopipe.errors import ExpressionError, UnknownNameError, UsageError, column_hint
 from aiopipe.sql import compile_expression, parse
 from aiopipe.stage import Scope
@@ -72,7 +72,11 @@ def evaluated(batch: Any, scope: Scope, stage: str, wanted: Sequence[tuple[str, 
     reasons: dict[int, str] = {}
     hint = ""
     for name in names:
-        values, kind = batch.values(name), scope.types.get(name, "VARCHAR")
+        kind = scope.types.get(name, "VARCHAR")
+        columns[name] = _in_place(batch, name, kind, scope)
+        if columns[name] is not None:
+            continue
+        values = batch.values(name)
         columns[name], bad = cast(values, kind, scope.nulls)
         if bad is not None:
             for i in np.flatnonzero(bad).tolist():
@@ -93,3 +97,12 @@ def evaluated(batch: Any, scope: Scope, stage: str, wanted: Sequence[tuple[str, 
     keep = mask_array(~mask)
     left = batch.reject(mask, stage, reasons.__getitem__, hint or "guard the expression, as in CASE or TRY_CAST")
     return left, [r.filter(keep) for r in results]
+
+
+def _in_place(batch: Any, name: str, kind: str, scope: Scope) -> Any | None:
+    """A typed column made from where its fields stand, if all of them fit: half of the time of making text first."""
+    there = batch.plain(name) if kind in IN_PLACE else None
+    if there is None:
+        return None
+    data, starts, stops = there
+    return cast_in_place(data, starts, stops, kind, scope.nulls)
