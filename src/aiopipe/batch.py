@@ -113,6 +113,7 @@ class Body:
     numbers: each record's place among all records of the chunk (None: 0, 1, 2, ...).
     bounds: first record of each segment, and the number of records: one more than there are segments.
     homes: for records a stage wrote anew, the body and record each of them came from.
+    typed: columns of all records that have been converted, for the next stage that asks (see stages/_expressions).
     """
 
     data: bytes
@@ -126,13 +127,14 @@ class Body:
     quoted: bool = False
     homes: Sequence[tuple[Body, int]] | None = None
     buffer: Any = field(init=False, repr=False, compare=False)
+    typed: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
     _line_ends: Ints | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         self.buffer = pa.py_buffer(self.data)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Everything but the buffer, which is only another view of the data, and what can be found again.
+        # Everything but the buffer, which is only another view of the data, and what can be found or made again.
         return (Body, tuple(getattr(self, f.name) for f in fields(self) if f.init))
 
     def __len__(self) -> int:
@@ -142,6 +144,11 @@ class Body:
         """Field `k` of the records `rows` as the file writes it: quotes stay."""
         starts, ends = self.ends.span(k, rows, self.starts)
         return gather(self.buffer, starts, ends)
+
+    @property
+    def plain(self) -> bool:
+        """True when every field's bytes are its value in UTF-8."""
+        return not self.quoted and self.header.encoding == "utf-8"
 
     def lines(self, rows: Ints | None) -> Any:
         """The records `rows` with their line ends, byte for byte."""
@@ -311,13 +318,6 @@ class Batch:
     def values(self, name: str) -> Any:
         """The values of a column as an Arrow string array: unquoted and decoded."""
         return self.text(self.column(name))
-
-    def plain(self, name: str) -> tuple[Any, Ints, Ints] | None:
-        """A column as a buffer, and where in it each value begins and ends; None where values are not as written."""
-        column, body = self.column(name), self.body
-        if column.computed or body.quoted or body.header.encoding != "utf-8":
-            return None
-        return body.buffer, *body.ends.span(column.field, self.rows, body.starts)
 
     def text(self, column: Column) -> Any:
         """The same of one of `columns`, for when names stand more than once."""
