@@ -164,8 +164,9 @@ def test_values_are_the_same_where_they_stand_in_the_data_as_gathered(values, na
     if found is not None:
         found.validate(full=True)
         assert bad is None
-        assert str(found) == str(typed) and found.type == typed.type  # -0.0 is not 0.0
-        assert found.to_pylist() == typed.to_pylist() and found.null_count == typed.null_count
+        assert found.type == typed.type
+        kind = pa.int32() if name == "DATE" else pa.int64()
+        assert found.view(kind).to_pylist() == typed.view(kind).to_pylist()  # -0.0 is not 0.0, and a NaN is itself
     elif any(values) and name in ("BIGINT", "DOUBLE", "DATE", "TIMESTAMP", "TIMESTAMPTZ"):
         assert bad is not None or {"inf", "nan"} & set(values)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy as np
 from aiopipe.arrays import mask_array, place_array
 from aiopipe.batch import Batch
 from aiopipe.codec.types import IN_PLACE, cast, cast_in_place
-from aiopipe.errors import ExpressionError, UnknownNameError, UsageError, column_hint
+from aiopipe.errors import AiopipeError, ExpressionError, UnknownNameError, UsageError, column_hint
 from aiopipe.sql import compile_expression, parse
 from aiopipe.stage import Scope
 
-__all__ = ["check", "compiled", "evaluated"]
+__all__ = ["carried", "check", "compiled", "evaluated"]
 
 
 def compiled(text: str, scope: Scope) -> Any:
@@ -24,6 +24,14 @@ def compiled(text: str, scope: Scope) -> Any:
         if name not in types and not any(name.lower() == t.lower() for t in types):
             types[name] = "VARCHAR"
     return compile_expression(text, types)
+
+
+def carried(texts: Iterable[str], scope: Scope) -> tuple[Any, ...]:
+    """The expressions for a process that has not parsed them; none where one is refused, which is told elsewhere."""
+    try:
+        return tuple(compiled(text, scope) for text in texts)
+    except AiopipeError:
+        return ()
 
 
 def check(text: str, scope: Scope, stage: str, *, boolean: bool) -> str:

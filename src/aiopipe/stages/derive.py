@@ -10,7 +10,7 @@ from aiopipe.errors import UsageError
 from aiopipe.options import option
 from aiopipe.sql import parse
 from aiopipe.stage import Apply, Scope, Stage
-from aiopipe.stages._expressions import check, compiled, evaluated
+from aiopipe.stages._expressions import carried, check, compiled, evaluated
 
 __all__ = ["Derive"]
 
@@ -56,6 +56,10 @@ class Derive(Apply):
     def mentions(self) -> frozenset[str]:
         """The columns the expressions name."""
         return frozenset(c for _, text in self.columns for c in parse(text).columns)
+
+    def carries(self, scope: Scope) -> tuple[Any, ...]:
+        """The expressions, parsed."""
+        return carried([text for _, text in self.columns], scope)
 
     @property
     def wants_types(self) -> bool:

@@ -9,7 +9,7 @@ from aiopipe.arrays import mask_to_numpy
 from aiopipe.options import option
 from aiopipe.sql import parse
 from aiopipe.stage import Apply, Scope
-from aiopipe.stages._expressions import check, compiled, evaluated
+from aiopipe.stages._expressions import carried, check, compiled, evaluated
 
 __all__ = ["Filter"]
 
@@ -37,6 +37,10 @@ class Filter(Apply):
     def mentions(self) -> frozenset[str]:
         """The columns the expression names."""
         return frozenset(parse(self.where).columns)
+
+    def carries(self, scope: Scope) -> tuple[Any, ...]:
+        """The expression, parsed."""
+        return carried([self.where], scope)
 
     @property
     def wants_types(self) -> bool:
