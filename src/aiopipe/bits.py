@@ -258,7 +258,7 @@ class Ranked:
     def near(self, at: Ints, number: int) -> Words | None:
         """From each of `at` on, 64 places as a word of their own; None where most have fewer than `number` of ours.
 
-        There must be so many at all. Where the words are enough, a place costs a third of what select takes.
+        There must be so many at all; `at` does not decrease. A place found so costs a third of what select takes.
         """
         sample = self._from(at[:: len(at) // _SAMPLE + 1])
         if 4 * np.count_nonzero(np.bitwise_count(sample) >= number) < 3 * len(sample):
@@ -272,7 +272,8 @@ class Ranked:
         found >>= passed
         # Behind the last word comes the last again: what is there comes after all that one may ask for.
         word += 1
-        np.minimum(word, len(self.words) - 1, out=word)
+        if len(word) and word[-1] == len(self.words):
+            np.minimum(word, len(self.words) - 1, out=word)
         more = self.words[word]
         more <<= _ONE
         np.subtract(63, passed, out=passed)

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aiopipe.arrays import Bytes, Ints, Mask, mask_array, mask_to_numpy, null, place_array, text_array
+from aiopipe.arrays import Mask, mask_to_numpy, null, place_array, text_array
 from aiopipe.errors import UsageError, nearest
 
-__all__ = ["IN_PLACE", "TYPES", "cast", "cast_in_place", "guess", "parse_type"]
+__all__ = ["TYPES", "cast", "guess", "parse_type"]
 
 # type -> the whole text of a field that has it. A leading zero is no number: it would be lost (007). Nor is
 # an integer that int64 may not hold, or one among fractions that a double may not: keys would become equal.
@@ -118,63 +118,6 @@ def cast(values: Any, type_name: str, nulls: Collection[str]) -> tuple[Any, Mask
     misfits = _misfits(pc.drop_null(pc.unique(values)), kind)
     bad = pc.is_in(values, misfits)
     return _convert(pc.if_else(bad, null(pa.string()), values), kind), mask_to_numpy(bad)
-
-
-def cast_in_place(data: pa.Buffer, starts: Ints, stops: Ints, type_name: str, nulls: Collection[str]) -> Any | None:
-    """The values data[starts[i]:stops[i]] as typed ones, as `cast` gives them; starts and stops do not decrease.
-
-    None where one does not fit, and for types that are not looked for where they stand: `cast` knows. Nothing is
-    gathered: Arrow converts one array of values and the gaps between them, the gaps being NULL.
-    """
-    width = IN_PLACE.get(type_name)
-    n = len(starts)
-    if width is None or not n or not data.size:
-        return None
-    b = np.frombuffer(data, np.uint8)
-    there = ~_absent(b, starts, stops, nulls)
-    kind = arrow_type(type_name)
-    if pa.types.is_integer(kind) and _hexadecimal(b, starts, stops):
-        return None
-    offsets = np.empty(2 * n + 1, np.int32)
-    offsets[0:-1:2] = starts
-    offsets[1::2] = stops
-    offsets[-1] = stops[-1]
-    values = np.zeros(2 * n, np.bool_)
-    values[::2] = there
-    bits = mask_array(values).buffers()[1]
-    both = pa.Array.from_buffers(pa.string(), 2 * n, [bits, pa.py_buffer(offsets), data])
-    try:
-        typed = pc.cast(both, kind)
-    except pa.ArrowInvalid:
-        return None
-    if pa.types.is_floating(kind) and pc.any(pc.is_inf(typed)).as_py():
-        return None  # written so, or out of range
-    chosen = np.frombuffer(typed.buffers()[1], width, 2 * n)[::2].copy()
-    known = None if there.all() else mask_array(there).buffers()[1]
-    return pa.Array.from_buffers(kind, n, [known, pa.py_buffer(chosen)])
-
-
-# The types that `cast_in_place` makes, with the numpy type that is as wide.
-IN_PLACE = {"BIGINT": np.int64, "DOUBLE": np.float64, "DATE": np.int32, "TIMESTAMP": np.int64, "TIMESTAMPTZ": np.int64}
-
-
-def _absent(b: Bytes, starts: Ints, stops: Ints, nulls: Collection[str]) -> Mask:
-    """Which of the fields b[starts[i]:stops[i]] are empty, or null tokens."""
-    lengths = stops - starts
-    gone: Mask = lengths == 0
-    for written in (token.encode() for token in nulls if token):
-        alike = np.flatnonzero(lengths == len(written))
-        for i, byte in enumerate(written):  # nearly all are told apart by the first
-            alike = alike[b[starts[alike] + i] == byte]
-        gone[alike] = True
-    return gone
-
-
-def _hexadecimal(b: Bytes, starts: Ints, stops: Ints) -> bool:
-    """Whether one of the fields might be such as 0x1F, which Arrow reads as 31; a CSV's number is decimal."""
-    seconds = b[starts + 1 if stops[-1] < len(b) else np.minimum(starts + 1, len(b) - 1)]
-    seconds |= 32
-    return bool((seconds == 120).any()) and bool(((seconds == 120) & (stops - starts > 2)).any())
 
 
 def _misfits(values: Any, kind: pa.DataType) -> Any:

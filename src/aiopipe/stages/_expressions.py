@@ -9,7 +9,8 @@ import numpy as np
 
 from aiopipe.arrays import mask_array, place_array
 from aiopipe.batch import Batch
-from aiopipe.codec.types import IN_PLACE, cast, cast_in_place
+from aiopipe.codec.inplace import IN_PLACE, cast_in_place
+from aiopipe.codec.types import cast
 from aiopipe.errors import AiopipeError, ExpressionError, UnknownNameError, UsageError, column_hint
 from aiopipe.sql import compile_expression, parse
 from aiopipe.stage import Scope
