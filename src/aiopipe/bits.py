@@ -19,11 +19,13 @@ import numpy as np
 from aiopipe.arrays import Bytes, Ints, Mask, Words
 
 __all__ = [
+    "SAMPLE",
     "Ranked",
     "Scan",
     "Words",
     "count",
     "earlier",
+    "enough",
     "holds",
     "later",
     "lowest",
@@ -260,10 +262,7 @@ class Ranked:
 
         There must be so many at all; `at` does not decrease. A place found so costs a third of what select takes.
         """
-        sample = self._from(at[:: len(at) // _SAMPLE + 1])
-        if 4 * np.count_nonzero(np.bitwise_count(sample) >= number) < 3 * len(sample):
-            return None
-        return self._from(at)
+        return self._from(at) if enough(self._from(at[:: len(at) // SAMPLE + 1]), number) else None
 
     def _from(self, at: Ints) -> Words:
         word = at >> 6
@@ -303,10 +302,15 @@ class Ranked:
 
 
 _STEPS = 8  # words to walk before a search is quicker
-_SAMPLE = 64  # places that tell whether those asked for are near
+SAMPLE = 64  # places that tell whether those asked for are near
 _ONE, _ALL = np.uint64(1), np.uint64(2**64 - 1)
 _PAIRS, _FOURS, _BYTES = (np.uint64(int(h * (16 // len(h)), 16)) for h in ("55", "33", "0f"))
 _EACH, _TOPS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+
+
+def enough(sample: Words, number: int) -> bool:
+    """Whether most words have so many places."""
+    return bool(4 * np.count_nonzero(np.bitwise_count(sample) >= number) >= 3 * len(sample))
 
 
 def lowest(words: Words) -> Bytes:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from aiopipe.arrays import Ints, Words
-from aiopipe.bits import Ranked, lowest, places, without_lowest
+from aiopipe.bits import SAMPLE, Ranked, enough, lowest, places, without_lowest
 
 __all__ = ["Counted", "Ends", "Table"]
 
@@ -90,6 +90,7 @@ class Counted(Ends):
         self.last = last
         self.records, self.columns = len(last), columns
         self._asked = 0
+        self._seen: tuple[Ints | None, Ints, Words | None] | None = None
         self._table: Ints | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -97,8 +98,9 @@ class Counted(Ends):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the bits, and of the table if there is one."""
-        return self.separators.nbytes + self.last.nbytes + (0 if self._table is None else self._table.nbytes)
+        """Bytes of the bits, and of what was kept of them: the table, the places near the starts."""
+        kept = [a for a in (self._table, *(self._seen or ())) if a is not None and a is not self.starts]
+        return self.separators.nbytes + self.last.nbytes + sum(a.nbytes for a in kept)
 
     def of(self, k: int, rows: Ints | None) -> Ints:
         """The separators numbered k, columns + k, 2 * columns + k, ..."""
@@ -106,8 +108,7 @@ class Counted(Ends):
             return self.last if rows is None else self.last[rows]
         if self._listed(rows):
             return self.table()[:, k] if rows is None else self.table()[rows, k]
-        at = self.starts if rows is None else self.starts[rows]
-        near = self.separators.near(at, k + 1)
+        at, near = self._near(k, rows)
         if near is not None:
             return self._next(without_lowest(near, k), at, k, rows)
         if rows is not None and 4 * len(rows) < self.records:
@@ -119,8 +120,7 @@ class Counted(Ends):
         """As in `Ends`; where a field ends is quickly found from where it begins."""
         if k in (0, self.columns - 1) or self._table is not None:
             return super().span(k, rows, starts)
-        at = starts if rows is None else starts[rows]
-        near = self.separators.near(at, k + 1)
+        at, near = self._near(k, rows)
         if near is None:
             begin = self.of(k - 1, rows) + 1
             return begin, self.separators.first_from(begin)
@@ -128,6 +128,22 @@ class Counted(Ends):
         begin = self._next(without_lowest(near, k - 1), at, k - 1, rows)
         begin += 1
         return begin, self._next(without_lowest(near, 1), at, k, rows)
+
+    def _near(self, k: int, rows: Ints | None) -> tuple[Ints, Words | None]:
+        """Where the records start, and the 64 places from there on, unless separator k is further away.
+
+        Kept for the next column of the same records: an encoder asks for one after the other.
+        """
+        seen = self._seen
+        if seen is None or seen[0] is not rows:
+            seen = (rows, self.starts if rows is None else self.starts[rows], None)
+        _, at, near = seen
+        if near is None:
+            near = self.separators.near(at, k + 1)
+            self._seen = (rows, at, near)
+        elif not enough(near[:: len(near) // SAMPLE + 1], k + 1):
+            near = None
+        return at, None if near is None else near.copy()
 
     def _next(self, near: Words, at: Ints, k: int, rows: Ints | None) -> Ints:
         """Where separator k of the records is, whose 64 places from `at` on are `near`, those before k left out."""
