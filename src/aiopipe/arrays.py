@@ -129,14 +129,17 @@ def weave(data: bytes, spans: Sequence[tuple[Ints, Ints]], others: Sequence[Any]
 
 
 def _close(data: bytes, spans: Sequence[tuple[Ints, Ints]]) -> tuple[Any, Sequence[tuple[Ints, Ints]]]:
-    """The same pieces of less data, where the records between which they lie are few: all of it would be copied."""
+    """The same pieces of less data, where the records in which they lie are few: all of it would be copied."""
     first, last = spans[0][0], spans[-1][1]
-    if 2 * int((last - first).sum()) > len(data):
+    if _GATHERED * len(first) + 2 * int((last - first).sum()) > len(data):
         return data, spans
     lines = gather(pa.py_buffer(data), first, last)
     own, content = _laid_out(lines)
     moved = first - own[:-1]
     return content, [(starts - moved, stops - moved) for starts, stops in spans]
+
+
+_GATHERED = 160  # bytes that are copied in the time that it takes to gather one record more
 
 
 def _laid_out(values: Any) -> tuple[Offsets, bytes]:

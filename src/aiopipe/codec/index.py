@@ -82,12 +82,12 @@ def _marks(data: bytes, dialect: Dialect) -> _Marks | None:
 def _rectangle(marks: _Marks, columns: int) -> Index | None:
     """The common case: every record has `columns` fields. None when line feeds stand elsewhere."""
     separators = Ranked(marks.separators)
+    n = bits.count(marks.newlines)
+    if separators.total != n * columns:
+        return None
     # Line feeds are few and quickly listed; where each is the last of its `columns` separators, counted from the
     # first of all, no record has more or fewer.
     ends = bits.places(marks.newlines)
-    n = len(ends)
-    if separators.total != n * columns:
-        return None
     if not np.array_equal(separators.rank(ends), np.arange(columns - 1, n * columns, columns, dtype=np.int32)):
         return None
     starts, stops, stems = _lines(marks, ends)
