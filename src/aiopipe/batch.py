@@ -145,10 +145,20 @@ class Body:
         starts, ends = self.ends.span(k, rows, self.starts)
         return gather(self.buffer, starts, ends)
 
-    @property
-    def plain(self) -> bool:
-        """True when every field's bytes are its value in UTF-8."""
-        return not self.quoted and self.header.encoding == "utf-8"
+    def bare(self, k: int, rows: Ints | None) -> tuple[Ints, Ints]:
+        """Where field `k` of the records `rows` begins and ends, without the quotes around it where it has some.
+
+        Where there are more quotes than those two, that is not its value (see fields.unquoted).
+        """
+        starts, ends = self.ends.span(k, rows, self.starts)
+        if not self.quoted:
+            return starts, ends
+        b = np.frombuffer(self.data, np.uint8)
+        wrapped = np.take(b, starts, mode="clip") == ord(self.header.quote)
+        if wrapped.any():
+            wrapped &= (np.take(b, ends - 1, mode="clip") == ord(self.header.quote)) & (ends - starts > 1)
+            starts, ends = starts + wrapped, ends - wrapped
+        return starts, ends
 
     def lines(self, rows: Ints | None) -> Any:
         """The records `rows` with their line ends, byte for byte."""

@@ -100,7 +100,7 @@ class Counted(Ends):
     def nbytes(self) -> int:
         """Bytes of the bits, and of what was kept of them: the table, the places near the starts."""
         kept = [a for a in (self._table, *(self._seen or ())) if a is not None and a is not self.starts]
-        return self.separators.nbytes + self.last.nbytes + sum(a.nbytes for a in kept)
+        return self.separators.nbytes + int(self.last.nbytes) + sum(int(a.nbytes) for a in kept)
 
     def of(self, k: int, rows: Ints | None) -> Ints:
         """The separators numbered k, columns + k, 2 * columns + k, ..."""

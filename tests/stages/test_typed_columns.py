@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiopipe import Derive, Filter
 from aiopipe.codec.chunk import Chunk, decode
 from aiopipe.codec.dialect import Dialect
+from aiopipe.codec.types import cast
 from aiopipe.stage import Scope
+from aiopipe.stages._expressions import evaluated
 from tests.codec.csv_bytes import header, segment
 
 COMMA = Dialect()
@@ -44,12 +47,62 @@ def test_a_column_means_the_same_before_and_behind_a_filter(rows):
     assert len(again) == sum(q is not None for _, q in known)
 
 
+RAW = [
+    '"4"',
+    '"4"5',
+    '""',
+    '"',
+    '"""4"""',
+    '"-7"',
+    '4"',
+    "'4'",
+    '"NA"',
+    '"\u0663"',
+    "1.5",
+    "",
+    "NA",
+    "12345678901",
+    "caf\u00e9",
+    '"2.25"',
+]
+TOKENS = st.sampled_from([frozenset(), frozenset({"NA"}), frozenset({'"'}), frozenset({"caf\u00e9", "4"})])
+DIALECTS = st.builds(
+    Dialect, quote=st.sampled_from(['"', "'", "", "4"]), encoding=st.sampled_from(["utf-8", "latin-1"])
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(RAW), st.sampled_from(RAW[:1] + RAW[5:])), max_size=8), DIALECTS, TOKENS)
+def test_fields_in_quotes_and_other_encodings_mean_what_their_text_does(rows, dialect, nulls):
+    lines = "".join(f"{a},{b}\n" for a, b in rows)
+    try:
+        data = lines.encode(dialect.encoding)
+    except UnicodeEncodeError:
+        return
+    batch = decode(Chunk(data, header(dialect, 2), dialect, (segment(),)))
+    for name in batch.names:
+        for kind in ("BIGINT", "DOUBLE"):
+            scope = Scope({name: kind}, {}, nulls)
+            typed, bad = cast(batch.values(name), kind, nulls)
+            found, [values] = evaluated(batch, scope, "derive", [(name, "text")])
+            good = [] if bad is None else bad.tolist()
+            expected = [v for v, b in zip(typed.to_pylist(), good or [False] * len(batch), strict=True) if not b]
+            made = [None if v is None else float(v) for v in values.to_pylist()]
+            assert made == [None if v is None else float(v) for v in expected]
+            assert len(found.rejects) - len(batch.rejects) == sum(good)
+            again, [values] = evaluated(batch.filter(np.ones(len(batch), np.bool_)), scope, "derive", [(name, "text")])
+            assert len(again.rejects) == len(found.rejects)
+
+
 def test_what_was_converted_for_all_records_is_not_converted_again():
     batch = read([("1", "2"), ("NA", "3"), ("5", "x")])
     a, b = batch.names
     scope = Scope({a: "DOUBLE", b: "DOUBLE"}, {}, frozenset({"NA"}))
     filtered = Filter(f"{a} > 1").apply(batch, scope)
     assert [key[:2] for key in batch.body.typed] == [(0, "DOUBLE")]
+    quoted = read([('"1"', '"x"'), ("NA", '"y, z"'), ('"5"', "w")])
+    assert Filter(f"{a} > 1").apply(quoted, scope).values(b).to_pylist() == ["w"]
+    assert [key[:2] for key in quoted.body.typed] == [(0, "DOUBLE")]
     other = Scope({a: "BIGINT", b: "VARCHAR"}, {}, frozenset())
     assert Derive(c=f"{a} * 2").apply(filtered, other).values("c").to_pylist() == ["10"]
     assert Derive(c=f"{a} * 2").apply(filtered, scope).values("c").to_pylist() == ["10.0"]

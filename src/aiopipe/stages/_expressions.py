@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aiopipe.arrays import mask_array, place_array
-from aiopipe.batch import Batch
+from aiopipe.batch import Batch, Body
 from aiopipe.codec.inplace import IN_PLACE, cast_in_place
 from aiopipe.codec.types import cast
 from aiopipe.errors import AiopipeError, ExpressionError, UnknownNameError, UsageError, column_hint
@@ -115,14 +115,23 @@ def _in_place(batch: Batch, name: str, kind: str, scope: Scope) -> Any | None:
     One that was made for all records, as a filter does, is there for the stages behind it.
     """
     column, body, rows = batch.column(name), batch.body, batch.rows
-    if kind not in IN_PLACE or column.computed or not body.plain:
+    if kind not in IN_PLACE or column.computed or not _legible(body, scope.nulls):
         return None
     key = (column.field, kind, scope.nulls)
     known = body.typed.get(key)
     if known is not None:
         return known if rows is None else known.take(place_array(rows))
-    starts, stops = body.ends.span(column.field, rows, body.starts)
-    made = cast_in_place(body.buffer, starts, stops, kind, scope.nulls)
+    made = cast_in_place(body.buffer, *body.bare(column.field, rows), kind, scope.nulls)
     if rows is None and made is not None:
         body.typed[key] = made
     return made
+
+
+def _legible(body: Body, nulls: frozenset[str]) -> bool:
+    """Whether numbers, times and null tokens are told by bytes between quotes, as by values: so if none has a quote."""
+    quote = body.header.quote.decode() if body.quoted else ""
+    if quote not in ("", '"', "'"):
+        return False
+    return all(
+        (token.isascii() or body.header.encoding == "utf-8") and not (quote and quote in token) for token in nulls
+    )
