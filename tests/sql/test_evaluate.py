@@ -134,8 +134,15 @@ EDGES = st.sampled_from(
 DOUBLED = {2.0**81, 2.0**91, 2.0**807}  # DuckDB 1.4 to 2.0 write these wrong, see aiopipe.sql.text
 
 
+WHOLE = st.integers(-(10**11), 10**11).map(float)
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.none() | EDGES | SHORT | st.floats(), max_size=40))
+@given(
+    st.lists(st.none() | EDGES | SHORT | st.floats(), max_size=40)
+    | st.lists(st.none() | WHOLE, max_size=40)
+    | st.lists(st.sampled_from([None, -0.0, 0.0, 7.0, 9999999999.0]), max_size=10)
+)
 def test_text_of_a_double_is_what_duckdb_writes(values: list[float | None]):
     column = pa.array([v for v in values if v is None or abs(v) not in DOUBLED], pa.float64())
     found = compile_expression("x", TYPES).text_values({"x": column}, len(column)).values
