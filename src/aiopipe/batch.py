@@ -248,9 +248,10 @@ class Batch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes this batch keeps alive, about: data and positions."""
+        """Bytes this batch keeps alive, about: data, positions and columns that were converted."""
         body = self.body
-        return len(body.data) + body.ends.nbytes + body.starts.nbytes + body.stops.nbytes
+        typed = sum(int(values.nbytes) for values in list(body.typed.values()))
+        return len(body.data) + body.ends.nbytes + int(body.starts.nbytes + body.stops.nbytes) + typed
 
     @property
     def names(self) -> tuple[str, ...]:

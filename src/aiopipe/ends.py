@@ -74,7 +74,7 @@ class Table(Ends):
         return Table(self.ends[:records])
 
 
-_FEW = 6  # columns of all records, from where on one list of all separators is quicker
+_FAR = 4  # columns near the starts of the records, in the time of one that is not
 
 
 class Counted(Ends):
@@ -106,9 +106,9 @@ class Counted(Ends):
         """The separators numbered k, columns + k, 2 * columns + k, ..."""
         if k == self.columns - 1:
             return self.last if rows is None else self.last[rows]
-        if self._listed(rows):
-            return self.table()[:, k] if rows is None else self.table()[rows, k]
         at, near = self._near(k, rows)
+        if self._listed:
+            return self.table()[:, k] if rows is None else self.table()[rows, k]
         if near is not None:
             return self._next(without_lowest(near, k), at, k, rows)
         if rows is not None and 4 * len(rows) < self.records:
@@ -124,7 +124,6 @@ class Counted(Ends):
         if near is None:
             begin = self.of(k - 1, rows) + 1
             return begin, self.separators.first_from(begin)
-        self._listed(rows)
         begin = self._next(without_lowest(near, k - 1), at, k - 1, rows)
         begin += 1
         return begin, self._next(without_lowest(near, 1), at, k, rows)
@@ -135,6 +134,8 @@ class Counted(Ends):
         Kept for the next column of the same records: an encoder asks for one after the other.
         """
         seen = self._seen
+        if self._table is not None:
+            return self.starts, None
         if seen is None or seen[0] is not rows:
             seen = (rows, self.starts if rows is None else self.starts[rows], None)
         _, at, near = seen
@@ -143,6 +144,8 @@ class Counted(Ends):
             self._seen = (rows, at, near)
         elif not enough(near[:: len(near) // SAMPLE + 1], k + 1):
             near = None
+        if rows is None or 4 * len(rows) >= self.records:
+            self._asked += _FAR if near is None else 1
         return at, None if near is None else near.copy()
 
     def _next(self, near: Words, at: Ints, k: int, rows: Ints | None) -> Ints:
@@ -155,11 +158,10 @@ class Counted(Ends):
             found[far] = self.separators.some(numbers, at[far])
         return found
 
-    def _listed(self, rows: Ints | None) -> bool:
-        """Whether there is a list of all separators, or should be one by now."""
-        if rows is None or 4 * len(rows) >= self.records:
-            self._asked += 1
-        return self._table is not None or self._asked > _FEW
+    @property
+    def _listed(self) -> bool:
+        """Whether there is a list of all separators, or should be one by now: it takes as long as so many columns."""
+        return self._table is not None or self._asked > 4 + self.columns // 2
 
     def table(self) -> Ints:
         """All separators, listed."""

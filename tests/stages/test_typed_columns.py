@@ -98,7 +98,9 @@ def test_what_was_converted_for_all_records_is_not_converted_again():
     batch = read([("1", "2"), ("NA", "3"), ("5", "x")])
     a, b = batch.names
     scope = Scope({a: "DOUBLE", b: "DOUBLE"}, {}, frozenset({"NA"}))
+    before = batch.nbytes
     filtered = Filter(f"{a} > 1").apply(batch, scope)
+    assert batch.nbytes >= before + 3 * 8
     assert [key[:2] for key in batch.body.typed] == [(0, "DOUBLE")]
     quoted = read([('"1"', '"x"'), ("NA", '"y, z"'), ('"5"', "w")])
     assert Filter(f"{a} > 1").apply(quoted, scope).values(b).to_pylist() == ["w"]

@@ -8,6 +8,7 @@ than a word, is told apart and left to whoever asked.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,6 +113,7 @@ def _within(at: Ints, number: int) -> None:
         np.minimum(at, number - 1, out=at)
 
 
+@lru_cache(maxsize=64)
 def _each(value: int, kind: Any, width: int = 8) -> Any:
     """A word with `value` in every `width` bits."""
     size = 8 * np.dtype(kind).itemsize
