@@ -12,18 +12,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiopipe import Derive, Filter, Map, Mask, Read, Select, Write
+from aiopipe.batch import Header, Segment
+from aiopipe.codec.chunk import Chunk
+from aiopipe.codec.dialect import Dialect
 from aiopipe.engine import remote as remote_module
+from aiopipe.engine.process import run_in_worker
 from aiopipe.engine.remote import Remotes, receive, send
-from aiopipe.engine.serving import _bytes_of
 from aiopipe.errors import RecordError
 from aiopipe.job.ahead import begun
 from aiopipe.job.run import run
+from aiopipe.model import FileRef
+from aiopipe.storage.again import loaded
 from aiopipe.storage.version import Version
 from tests.support import drive, failure, tree, write
 
@@ -160,14 +166,16 @@ def test_a_file_that_is_not_the_one_the_run_reads_gives_no_bytes(tmp_path: Path)
     path = tmp_path / "in.csv"
     write(path, "a,b\n1,2\n")
 
-    class Chunk:
-        segments = (type("Segment", (), {"byte": 4})(),)
-        origin = (str(path), Version.of(os.stat(path)))
-
-    assert _bytes_of(Chunk, 4) == b"1,2\n"
+    origin = (str(path), Version.of(os.stat(path)))
+    chunk = Chunk(
+        b"", Header(("a", "b"), (b"a", b"b")), Dialect(), (Segment(FileRef(str(path), "in.csv"), 0, True, 0, 4),)
+    )
+    found = loaded(replace(chunk, origin=origin), 4)
+    assert found is not None and found.data == b"1,2\n"
+    assert loaded(replace(chunk, origin=origin), 5) is None
     path.unlink()
     write(path, "a,b\n3,4\n")
-    assert _bytes_of(Chunk, 4) == b""
+    assert loaded(replace(chunk, origin=origin), 4) is None
 
 
 def test_workers_are_gone_when_the_run_is_over_and_when_it_was_cancelled(tmp_path: Path):
@@ -233,3 +241,12 @@ def test_frames_carry_large_buffers_beside_the_pickle():
     assert receive(pipe) == (None, b"")
     with pytest.raises(EOFError):
         receive(pipe)
+
+
+def test_a_worker_of_a_pool_that_cannot_read_its_chunk_again_asks_for_the_bytes(tmp_path: Path):
+    path = tmp_path / "in.csv"
+    write(path, "a,b\n1,2\n")
+    segment = Segment(FileRef(str(path), "in.csv"), 0, True, 0, 4)
+    chunk = Chunk(b"", Header(("a", "b"), (b"a", b"b")), Dialect(), (segment,), (str(path), Version.of(os.stat(path))))
+    path.unlink()
+    assert run_in_worker(b"", chunk, 4, None, None, {}) is None

@@ -21,8 +21,17 @@ __all__ = ["run_in_worker"]
 _nodes: dict[bytes, tuple[Any, contextvars.Context]] = {}
 
 
-def run_in_worker(blob: bytes, parcel: Any, timeout: float | None, diary: str | None, skip: dict[int, str]) -> Any:
-    """Unpickle the node once, with its context variables, and run it on the parcel; see Watch for the others."""
+def run_in_worker(
+    blob: bytes, parcel: Any, size: int, timeout: float | None, diary: str | None, skip: dict[int, str]
+) -> Any:
+    """Unpickle the node once, with its context variables, and run it on the parcel; see Watch for the others.
+
+    size: of the chunk that is to be read here, -1 for a parcel that is all there. None where it cannot be read.
+    """
+    if size >= 0:
+        parcel = _read_again(parcel, size)
+        if parcel is None:
+            return None
     if blob not in _nodes:
         # The parent decides when to stop: a Ctrl-C at the terminal reaches the workers as well.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -39,6 +48,15 @@ def run_in_worker(blob: bytes, parcel: Any, timeout: float | None, diary: str | 
     if isinstance(made, Items):
         _check(made, node.name)
     return made, tallies
+
+
+def _read_again(chunk: Any, size: int) -> Any:
+    from aiopipe.storage.again import loaded
+
+    try:
+        return loaded(chunk, size)
+    except OSError:
+        return None
 
 
 def _check(items: Items, stage: str) -> None:

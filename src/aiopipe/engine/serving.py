@@ -51,35 +51,10 @@ def main(modules: Sequence[str]) -> None:
 
 def _made(node: Any, chunk: Any, size: int, data: bytes) -> Any:
     """What the node makes of the chunk, or None."""
+    from aiopipe.storage.again import loaded
+
     try:
-        if chunk.origin is not None:
-            data = _bytes_of(chunk, size)
-            if len(data) != size:
-                return None
-        return node.run(replace(chunk, data=data))
+        whole = replace(chunk, data=data) if chunk.origin is None else loaded(chunk, size)
+        return None if whole is None else node.run(whole)
     except Exception:
         return None
-
-
-def _bytes_of(chunk: Any, size: int) -> bytes:
-    """The bytes of a chunk, from the file; none where it is not the file any more that the parent reads."""
-    from aiopipe.storage.version import Version
-
-    segment = chunk.segments[0]
-    fd = os.open(chunk.origin[0], os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        if Version.of(os.fstat(fd)) != chunk.origin[1]:
-            return b""
-        data = _pread(fd, size, segment.byte)
-        return data if Version.of(os.fstat(fd)) == chunk.origin[1] else b""
-    finally:
-        os.close(fd)
-
-
-def _pread(fd: int, size: int, start: int) -> bytes:
-    if not hasattr(os, "pread"):  # Windows
-        os.lseek(fd, start, os.SEEK_SET)
-        data = os.read(fd, size)
-    else:
-        data = os.pread(fd, size, start)
-    return data  # short only where the file is: `_made` sees that

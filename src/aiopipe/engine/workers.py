@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import multiprocessing
 import os
 import pickle
 import sys
@@ -19,11 +18,13 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from aiopipe.carried import carried
 from aiopipe.codec.chunk import Chunk
 from aiopipe.engine.remote import Remotes, cores
+from aiopipe.engine.spawning import context
 from aiopipe.errors import UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
 from aiopipe.stage import Found
@@ -139,11 +140,7 @@ class Workers:
         if self._processes is None:
             from pebble import ProcessPool
 
-            method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-            context = multiprocessing.get_context(method)
-            if method == "forkserver":
-                context.set_forkserver_preload(["aiopipe.engine.process", "aiopipe.fuse"])
-            self._processes = ProcessPool(max_workers=self.workers, context=context)
+            self._processes = ProcessPool(max_workers=self.workers, context=context())
         return self._processes
 
     async def _in_process(self, node: Node, parcel: Any) -> tuple[Any, tuple[Tally, ...]]:
@@ -153,7 +150,9 @@ class Workers:
         from pebble import ProcessExpired
 
         timeout = next((t for s in node.steps if (t := getattr(s.stage, "timeout", None))), None)
-        arguments = (self._blobs[id(node)], parcel, timeout)
+        # Of a file it gets the place: the bytes are read again there, which is half the work of sending them.
+        lies = isinstance(parcel, Chunk) and parcel.origin is not None
+        sent, size = (replace(parcel, data=b""), len(parcel.data)) if lies else (parcel, -1)
         retries = self.found.failures.retries
         skip: dict[int, str] = {}
         deaths: Counter[int] = Counter()  # by record; the first one of all may be anybody's
@@ -161,9 +160,12 @@ class Workers:
         diary = _new_diary() if retries == 0 else None
         try:
             while True:
-                future = self._pool().schedule(_entry(), args=[*arguments, diary, skip])
+                future = self._pool().schedule(_entry(), args=[self._blobs[id(node)], sent, size, timeout, diary, skip])
                 try:
-                    result: tuple[Any, tuple[Tally, ...]] = await asyncio.wrap_future(future)
+                    result: tuple[Any, tuple[Tally, ...]] | None = await asyncio.wrap_future(future)
+                    if result is None:  # the file is not any more what was read here
+                        sent, size = parcel, -1
+                        continue
                     return result
                 except ProcessExpired as error:
                     why = _why(error.exitcode, timeout)

@@ -10,6 +10,7 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from aiopipe.engine import spawning
 from aiopipe.engine.remote import Remotes, cores
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ _FILES = 4096  # that are looked at to find out
 
 def begun(stages: tuple[Stage, ...], workers: int | None) -> Remotes:
     """The worker processes of a run: started where there is much to do, as far as a short look tells. Blocks."""
+    if any(getattr(s, "placement", "") == "process" for s in stages) and _is_much(stages[0]):
+        spawning.begin()
+        return Remotes(0)
     remotes = Remotes((cores() if workers is None else workers) - 1, _MODULES)
     if remotes.count > 0 and _heavy(stages):
         remotes.start()
@@ -34,10 +38,14 @@ def begun(stages: tuple[Stage, ...], workers: int | None) -> Remotes:
 
 def _heavy(stages: tuple[Stage, ...]) -> bool:
     """Whether processes can take part, and the input is large. Of a run that has a ledger nobody knows what is left."""
-    source, sink = stages[0], stages[-1]
-    home = getattr(sink, "home", None)
+    home = getattr(stages[-1], "home", None)
     if not all(s.portable for s in stages) or (home is not None and os.path.exists(os.path.join(home, ".aiopipe"))):
         return False
+    return _is_much(stages[0])
+
+
+def _is_much(source: Stage) -> bool:
+    """Whether the input of a source is large."""
     weight = 0
     try:
         for file in islice(source.files() or (), _FILES):  # type: ignore[attr-defined]
