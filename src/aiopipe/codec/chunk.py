@@ -156,10 +156,12 @@ def _counted(chunk: Chunk, found: Index, bounds: Ints) -> tuple[Segment, ...]:
     for bad in found.bad:
         records[np.searchsorted(offsets, bad.start, side="right") - 1] += 1
     firsts = np.cumsum(records) - records
-    return tuple(
-        s.counted(n, first, count_lines(chunk.data, a, b))
-        for s, n, first, (a, b) in zip(chunk.segments, records.tolist(), firsts.tolist(), _edges(chunk), strict=True)
-    )
+    if found.lines == found.records and not found.quoted:
+        lines = records.tolist()  # every record is a line, and every line a record: nothing to count
+    else:
+        lines = [count_lines(chunk.data, a, b) for a, b in _edges(chunk)]
+    counts = zip(chunk.segments, records.tolist(), firsts.tolist(), lines, strict=True)
+    return tuple(s.counted(*numbers) for s, *numbers in counts)
 
 
 def _rejected(body: Body, bad: Bad) -> Reject:

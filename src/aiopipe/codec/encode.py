@@ -58,11 +58,10 @@ class Encoded:
         return sum(len(b) for b in self.bodies)
 
 
-def _revived(rest: dict[str, Any], together: Any, lengths: tuple[int, ...]) -> Encoded:
+def _revived(rest: dict[str, Any], together: bytes, lengths: tuple[int, ...]) -> Encoded:
     """What `Encoded.__reduce_ex__` took apart."""
-    view = memoryview(together)
     edges = list(accumulate(lengths, initial=0))
-    return Encoded(bodies=tuple(view[a:b] for a, b in pairwise(edges)), **rest)
+    return Encoded(bodies=tuple(together[a:b] for a, b in pairwise(edges)), **rest)
 
 
 def encode(batch: Batch, delimiter: str | None = None) -> Encoded:
