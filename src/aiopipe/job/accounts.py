@@ -162,13 +162,22 @@ class Accounts:
     def _kept(self) -> int:
         return self._rejects.kept if isinstance(self._rejects, LedgerRejects) else 0
 
-    def settle(self, number: int) -> None:
-        """All of the file with this number has reached the sink: what was set aside of it goes to the ledger."""
+    def before(self, number: int, part: int) -> tuple[int, int] | None:
+        """Lines and records of the file with this number before chunk `part`; None while that is not known."""
+        return self._places.before(number, part)
+
+    def resume(self, number: int, part: int, lines: int, records: int) -> None:
+        """An earlier run did the chunks before `part` of this file, and so much stood in them."""
+        self._places.begin(number, part, lines, records)
+
+    def settle(self, number: int, before: int | None = None) -> None:
+        """All of the file with this number (before chunk `before`) has reached the sink: rejects go to the ledger."""
         if not isinstance(self._rejects, LedgerRejects) or not (self._waiting or self._ready):
             return
-        mine = sorted(entry for entry in self._waiting if entry[-1].file.index == number)
+        edge = (number + 1, 0, 0) if before is None else (number, before, 0)
+        mine = sorted(entry for entry in self._waiting if (number, 0, 0) <= entry[0] < edge)
         if mine:
-            self._waiting = [entry for entry in self._waiting if entry[-1].file.index != number]
+            self._waiting = [entry for entry in self._waiting if not (number, 0, 0) <= entry[0] < edge]
             heapify(self._waiting)
         # What came out of the heap before stands before these in the input.
         ready, self._ready = self._ready, []
