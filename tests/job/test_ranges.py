@@ -18,6 +18,7 @@ from aiopipe.job.ledger import Key, Range, Unit, open_ledger
 from aiopipe.job.ranges import Ranges, size_of
 from aiopipe.stage import Pipeline
 from aiopipe.stages import _checkpoints
+from aiopipe.stages.write import _Mirror
 from tests.faults.functions import ashout, shout
 from tests.support import drive, failure, rejects, tree, write
 
@@ -56,21 +57,29 @@ def job(place: Path, *stages: Any, to: str = "out", **options: Any) -> Pipeline:
 
 
 def stopped(pipeline: Pipeline, after: int = 3, *, act: str = "stop", **options: Any) -> Report | None:
-    """Run, and end it when so many ranges are kept: asked to stop, or cancelled ("cancel"), as by a second Ctrl-C."""
+    """Run, and end it at so many checkpoints: asked to stop, or cancelled ("cancel"), as by a second Ctrl-C."""
 
     async def main() -> Report | None:
-        loop, stop, count = asyncio.get_running_loop(), asyncio.Event(), 0
-        before = Ranges.keep
+        stop, count = asyncio.Event(), 0
+        take, append = _checkpoints.Checkpoints.take, _Mirror._append
 
-        def keep(self: Ranges, *rest: Any) -> None:
+        def counted(self: Any, *rest: Any) -> None:
             nonlocal count
-            before(self, *rest)
+            take(self, *rest)
             count += 1
             if count == after:
-                loop.call_soon_threadsafe(stop.set if act == "stop" else task.cancel)
+                (stop.set if act == "stop" else task.cancel)()
+
+        async def in_turn(self: Any, segment: Any, *rest: Any) -> None:
+            """However slow the disk is: it has time for every checkpoint."""
+            entry = self.open.get(segment.file.index)
+            if entry is not None:
+                await entry.checkpoints.wait_landed()
+            await append(self, segment, *rest)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Ranges, "keep", keep)
+            patch.setattr(_checkpoints.Checkpoints, "take", counted)
+            patch.setattr(_Mirror, "_append", in_turn)
             task = asyncio.ensure_future(pipeline.run(stop=stop, memory="4MB", **options))
             try:
                 return await task

@@ -56,7 +56,8 @@ def still_there(ranges: Sequence[Range], home: str) -> Range | None:
 
 def held(ranges: Sequence[Range], pipeline: int, path: str, home: str, stopping: Callable[[], bool]) -> Resumed | None:
     """Where a run of this pipeline can go on with the input at `path`, of which these ranges are done; see `holds`."""
-    placed = [replace(r.reached, temporary=temporary_path(r, home)) for r in ranges if r.pipeline == pipeline]
+    same = [r for r in ranges if r.pipeline == pipeline and r.temporary == ranges[-1].temporary]
+    placed = [replace(r.reached, temporary=temporary_path(r, home)) for r in same]
     return holds(placed, path, stopping) if placed else None
 
 
@@ -220,8 +221,9 @@ class Ranges:
         """What came of a file up to there is on the disk: have the ledger say so, soon. Blocks."""
         number = file.index
         start = self._starts.get(number, 0)
-        if reached.byte <= start:
-            return
+        if reached.byte <= start:  # another attempt, from the beginning
+            self._ledger.submit(drop_ranges([os.fsencode(file.relative)]))
+            start = 0
         found = Range(
             Key.of(file.relative, start, reached.byte),
             self._run,

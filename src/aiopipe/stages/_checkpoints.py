@@ -26,6 +26,7 @@ __all__ = ["Checkpoints"]
 
 EVERY = 64 << 20  # bytes of the input between two checkpoints,
 SECONDS = 5.0  # or time, if that comes first: a slow service may need an hour for as many records
+_WORTH = 16  # at the end of a run that was asked to stop, so many times less is worth one
 
 
 class Checkpoints:
@@ -50,13 +51,25 @@ class Checkpoints:
             if not self._flying.done():
                 return False
             self._landed()
-        far = segment.byte - self._byte
-        return far >= EVERY or (far > 0 and time.monotonic() - self._since >= SECONDS)
+        return self._far(segment.byte, EVERY)
 
-    def take(self, part: int, given: int, names: tuple[str, ...] | None) -> None:
-        """Begin one: all before `part` is written. given: records in the output; names: its columns, if it has some."""
+    def _far(self, byte: int, every: int) -> bool:
+        far = byte - self._byte
+        return far > 0 and (far >= every or time.monotonic() - self._since >= SECONDS)
+
+    async def pause(self, part: int, given: int, names: tuple[str, ...] | None) -> None:
+        """One at the end of a run that does not finish the file, if it is worth it; as for `take`."""
+        await self.wait_landed()
+        self.take(part, given, names, EVERY // _WORTH)
+        await self.wait_landed()
+
+    def take(self, part: int, given: int, names: tuple[str, ...] | None, every: int = 0) -> None:
+        """Begin one: all before `part` is written. given: records in the output; names: its columns, if it has some.
+
+        every: not if it would be less far from the last one.
+        """
         reached = self._ranges.mark(self._file, part)
-        if reached is None:
+        if reached is None or not self._far(reached.byte, every):
             return
         length, sha256 = self._temporary.so_far
         reached = replace(

@@ -433,9 +433,7 @@ class _Mirror:
         """The run was asked to stop in the midst of files: the next one goes on where they are."""
         for entry in self.open.values():
             if entry.checkpoints is not None and entry.arrived and not entry.partial:
-                await entry.checkpoints.wait_landed()
-                entry.checkpoints.take(entry.arrived, entry.records, entry.names)
-                await entry.checkpoints.wait_landed()
+                await entry.checkpoints.pause(entry.arrived, entry.records, entry.names)
 
     async def _take(self, part: Encoded) -> None:
         whole: list[tuple[str, tuple[Any, ...]]] = []

@@ -24,7 +24,7 @@ from tests.faults.harness.sweep import REJECTS, Job, prepare_to_fork, temporarie
 _FUNCTIONS = Path(__file__).parents[1] / "functions.py"
 _MIDDLES = [
     "filter 'id >= 3'",
-    "filter 'id > 12000'",
+    "filter 'id > 20000'",
     "derive twice='id * 2'",
     f"map {_FUNCTIONS}:shout_text",
     f"map {_FUNCTIONS}:async_same --concurrency 4",
@@ -45,8 +45,8 @@ class Large(Job):
             self.middle.append("rename id=number")
         self.workers = some.choice([1, 2, 4])
         self.block = some.choice(["2KB", "5KB", "16KB"])
-        self.every = some.choice([1, 10_000, 50_000])
-        self.records = some.randint(5000, 20_000)
+        self.every = some.choice([1, 20_000, 100_000])
+        self.records = some.randint(30_000, 100_000)
 
     @property
     def command(self) -> list[str]:
