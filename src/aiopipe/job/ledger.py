@@ -569,7 +569,7 @@ def finish_units(units: Sequence[Unit]) -> Operation:
                     f" VALUES (?, {here}, ?, ?, ?, ?, ?)",
                     (o.path, *u.key[:2], ours.size, ours.mtime_ns, ours.inode, ours.ctime_ns, o.sha256),
                 )
-            drop_ranges([u.key.path])(connection)
+        drop_ranges([u.key.path for u in units])(connection)
 
     return operation
 

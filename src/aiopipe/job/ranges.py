@@ -218,7 +218,10 @@ class Ranges:
         return Reached(part, byte, seen, xxh128, lines, taken, self._rejected(number))
 
     def keep(self, file: FileRef, reached: Reached) -> None:
-        """What came of a file up to there is on the disk: have the ledger say so, soon. Blocks."""
+        """What came of a file up to there is on the disk; when this returns, the ledger says so. Blocks.
+
+        OutputError where the ledger cannot: nobody would know whose the temporary is.
+        """
         number = file.index
         start = self._starts.get(number, 0)
         if reached.byte <= start:  # another attempt, from the beginning
@@ -235,7 +238,7 @@ class Ranges:
             os.fsencode(os.path.relpath(reached.temporary, self._home)),
             time.time(),
         )
-        self._ledger.submit(add_range(found))
+        self._ledger.wait(self._ledger.submit(add_range(found)))
         self._starts[number] = reached.byte
         self.paused.add(number)
 

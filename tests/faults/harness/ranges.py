@@ -1,4 +1,6 @@
-"""Real runs over one large file, killed at random moments until one ends: how much was done again, and the bytes.
+"""Real runs over one large file, killed until one ends: how much was done again, and the bytes.
+
+The first is killed when it has noted a few ranges, the others at random moments.
 
 `python -m tests.faults.harness.ranges PLACE --seeds 100` makes of each seed a file, a pipeline of stages that remember
 nothing, and a row of kills. After each kill it looks into the ledger, and the last run must have begun behind the last
@@ -10,13 +12,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import shlex
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from aiopipe.job.ranges import Ranges
+from aiopipe.model import FileRef
+from aiopipe.storage.ranges import Reached
 from tests.faults.harness.kills import live
 from tests.faults.harness.ledger import lies, ranges
 from tests.faults.harness.sweep import REJECTS, Job, prepare_to_fork, temporaries, visible
@@ -45,7 +52,7 @@ class Large(Job):
             self.middle.append("rename id=number")
         self.workers = some.choice([1, 2, 4])
         self.block = some.choice(["2KB", "5KB", "16KB"])
-        self.every = some.choice([1, 20_000, 100_000])
+        self.every = some.choice([1, 20_000, 60_000])
         self.records = some.randint(30_000, 100_000)
 
     @property
@@ -84,6 +91,25 @@ class Large(Job):
         return (known[0].key.stop, known[0].reached.taken) if known else (0, 0)
 
 
+@contextlib.contextmanager
+def ending_itself(after: int) -> Iterator[None]:
+    """Runs that are killed when so many ranges are in the ledger: the moment is found on any machine."""
+    before, left = Ranges.keep, after
+
+    def keep(self: Ranges, file: FileRef, reached: Reached) -> None:
+        nonlocal left
+        before(self, file, reached)
+        left -= 1
+        if not left:
+            os.killpg(0, signal.SIGKILL)
+
+    Ranges.keep = keep  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Ranges.keep = before  # type: ignore[method-assign]
+
+
 def wrong_after(root: Path, seed: int) -> tuple[list[str], int, int]:
     """What was wrong with the job of this seed, how many of its runs were killed, and records not done again."""
     root.mkdir()
@@ -91,8 +117,13 @@ def wrong_after(root: Path, seed: int) -> tuple[list[str], int, int]:
     job.prepare()
     job.reset()
     wrong, killed, last = [], 0, 0
-    for _ in range(job.chance.randint(2, 6)):
-        if live(job, job.chance.uniform(0.3, 1.0) * job.seconds) != -signal.SIGKILL:
+    for i in range(job.chance.randint(2, 6)):
+        if i:
+            code = live(job, job.chance.uniform(0.3, 1.0) * job.seconds)
+        else:
+            with ending_itself(job.chance.randint(1, 4)):
+                code = live(job, None)
+        if code != -signal.SIGKILL:
             break
         killed += 1
         now = visible(job.out)
