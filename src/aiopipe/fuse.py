@@ -69,6 +69,15 @@ class Node:
         places = [s.placement for s in self.steps]
         return next((p for p in places if p not in ("thread", "loop")), places[0])
 
+    @property
+    def portable(self) -> bool:
+        """Whether any process may run it: bytes in, bytes out, and nothing between them but stages of this package."""
+        shapes = [s.shape for s in self.steps]
+        if shapes[0] != "decode" or shapes[-1] != "encode" or self.placement != "thread":
+            return False
+        ours = all(s.stage.portable and type(s.stage).__module__.startswith("aiopipe.") for s in self.steps)
+        return ours and bool(getattr(self.steps[-1].stage, "is_path", False))
+
     def run(self, parcel: Any) -> tuple[Any, tuple[Tally, ...]]:
         """All steps of a hop on one parcel, one after the other, with what each did."""
         tallies = []

@@ -9,14 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import sys
 import threading
+from collections.abc import Callable
 from types import ModuleType
+from typing import TypeVar
 
 __all__ = ["off_the_loop", "preload"]
 
+T = TypeVar("T")
 _RUN = ("aiopipe.job.run", "aiopipe.storage.read", "aiopipe.storage.streams")
-_MORE = ("aiopipe.storage.stdout", "aiopipe.sql.session", "pyarrow.compute", "duckdb", "aiopipe.job.debug")
+_MORE = (
+    "aiopipe.job.ahead",
+    "aiopipe.storage.stdout",
+    "aiopipe.stages._expressions",
+    "aiopipe.stages._tables",
+    "aiopipe.codec.items",
+    "aiopipe.sql.session",
+    "pyarrow.compute",
+    "duckdb",
+    "aiopipe.job.debug",
+)
 
 
 def preload() -> None:
@@ -25,35 +37,53 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-async def off_the_loop() -> ModuleType:
-    """`aiopipe.job.run`, and what every run needs with it, imported in a thread if that is still to be done."""
-    if any(name not in sys.modules for name in _RUN) or _beginning():
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+async def off_the_loop(first: Callable[[], T], undo: Callable[[T], object]) -> tuple[ModuleType, T]:
+    """`aiopipe.job.run`, and what every run needs with it, imported in a thread; before that, there, `first()`.
 
-        def work() -> None:
-            try:
-                for name in _RUN:
-                    importlib.import_module(name)
-            except BaseException:  # raised again where it is imported below
-                pass
+    What `first` gave is given back as well; a cancelled caller has `undo` take it, in a thread too.
+    """
+    made: list[T] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            made.append(first())
+            for name in _RUN:
+                importlib.import_module(name)
+        except BaseException as error:  # of an import it is raised again where it is imported below
+            failed.append(error)
+
+    try:
+        await _in_a_thread(work)
+    except asyncio.CancelledError:
+        if made:
+            await _in_a_thread(lambda: undo(made[0]))
+        raise
+    if not made:
+        raise failed[0]
+    return importlib.import_module(_RUN[0]), made[0]
+
+
+async def _in_a_thread(work: Callable[[], object]) -> None:
+    """Wait for work in a thread of its own: it cannot be stopped, and no thread is left behind."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(done.set_result, None)
 
-        thread = threading.Thread(target=work, name="aiopipe-import")
-        thread.start()
-        cancelled: asyncio.CancelledError | None = None
-        while not done.done():
-            try:
-                await asyncio.wait([done])
-            except asyncio.CancelledError as error:
-                cancelled = error  # an import cannot be stopped, and no thread is left behind
-        thread.join()
-        if cancelled is not None:
-            raise cancelled
-    return importlib.import_module(_RUN[0])
-
-
-def _beginning() -> bool:
-    """Whether another thread is at it: an import here would wait for it, in the loop."""
-    return any(getattr(getattr(sys.modules[n], "__spec__", None), "_initializing", False) for n in _RUN)
+    thread = threading.Thread(target=run, name="aiopipe-import")
+    thread.start()
+    cancelled: asyncio.CancelledError | None = None
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    thread.join()
+    if cancelled is not None:
+        raise cancelled

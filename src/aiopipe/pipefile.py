@@ -45,7 +45,7 @@ from aiopipe.model import Position
 from aiopipe.options import NESTED, Option, options_of
 from aiopipe.stage import Pipeline, Stage, branch_of, join, stream_of
 from aiopipe.stages import find_stage, make_stage
-from aiopipe.stages.map import function_name, load_module
+from aiopipe.stages._names import function_name, load_module
 
 __all__ = ["PipeFile", "dumps", "load", "loads", "parse"]
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, overload
 
 from aiopipe.errors import UsageError
@@ -26,6 +27,7 @@ from aiopipe.options import normalise
 if TYPE_CHECKING:
     import os
 
+    from aiopipe.engine.remote import Remotes
     from aiopipe.job.report import Report
     from aiopipe.job.stream import RowStream
     from aiopipe.job.watching import Watched
@@ -232,6 +234,8 @@ class Stage:
 
     word: ClassVar[str] = ""
     example: ClassVar[str] = ""
+    # Its share of a hop depends on nothing but its options and needs no user code: any process may do it.
+    portable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         normalise(self)
@@ -376,8 +380,8 @@ class Apply(Transform):
 
     @property
     def per_record(self) -> bool:
-        """True: it has no memory."""
-        return True
+        """True of ours. One of your own gets whole batches, and may look at records together: it says itself."""
+        return type(self).__module__.startswith("aiopipe.")
 
     def apply(self, batch: Any, scope: Scope) -> Any:
         """The batch transformed. Pure: the same batch and scope give the same result, in any process."""
@@ -627,23 +631,28 @@ class Pipeline:
         """
         from aiopipe.imports import off_the_loop
 
-        made: Report = await (await off_the_loop()).run(
-            self,
-            rejects=rejects,
-            max_rejects=max_rejects,
-            workers=workers,
-            memory=memory,
-            progress=progress,
-            stop=stop,
-            report=report,
-            debug=debug,
-            keep_going=keep_going,
-            retries=retries,
-            force=force,
-            prune=prune,
-            ledger=ledger,
-            shutdown_timeout=shutdown_timeout,
-        )
+        job, remotes = await off_the_loop(partial(_ahead, self.stages, workers), _undone)
+        try:
+            made: Report = await job.run(
+                self,
+                remotes=remotes,
+                rejects=rejects,
+                max_rejects=max_rejects,
+                workers=workers,
+                memory=memory,
+                progress=progress,
+                stop=stop,
+                report=report,
+                debug=debug,
+                keep_going=keep_going,
+                retries=retries,
+                force=force,
+                prune=prune,
+                ledger=ledger,
+                shutdown_timeout=shutdown_timeout,
+            )
+        finally:
+            remotes.close()  # nothing to do, unless the run was refused before it began
         return made
 
     async def watch(self, *, settle: float | str = 2.0, stop: Any = None, told: Any = None, **job: Any) -> Watched:
@@ -673,6 +682,17 @@ class Pipeline:
         from aiopipe.job.explain import explain
 
         return asyncio.run(explain(self, workers=workers, memory=memory))
+
+
+def _ahead(stages: tuple[Stage, ...], workers: int | None) -> Remotes:
+    """What a run begins with, before it imports what it needs; in a thread, and so is this import."""
+    from aiopipe.job.ahead import begun
+
+    return begun(stages, workers)
+
+
+def _undone(remotes: Remotes) -> None:
+    remotes.close()
 
 
 def _refuse(before: tuple[Stage, ...], more: tuple[Stage, ...]) -> None:

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from aiopipe import Dedupe, Derive, Filter, Head, Map, Mask, OutputError, Read, Report, Select, Write
+from aiopipe.job.destination import Destination
 from aiopipe.job.inspect import status, verify, why
 from aiopipe.job.ledger import Key, Range, Unit, open_ledger
 from aiopipe.job.ranges import Ranges, size_of
-from aiopipe.stage import Pipeline
+from aiopipe.model import FileRef
+from aiopipe.stage import Apply, Pipeline
 from aiopipe.stages import _checkpoints
 from aiopipe.stages.write import _Mirror
+from aiopipe.storage.ranges import Reached
 from tests.faults.functions import ashout, shout
 from tests.support import drive, failure, rejects, tree, write
 
@@ -501,3 +504,52 @@ def test_a_ledger_from_before_there_were_ranges_gets_them(place: Path) -> None:
     shutil.rmtree(place / "out")
     stopped(job(place))
     assert same_as_undisturbed(place, lambda to: job(place, to=to)).resumed == 1
+
+
+class Own(Apply):
+    """A user's own stage: nobody knows what it does with a batch."""
+
+    def apply(self, batch: Any, scope: Any) -> Any:
+        return batch
+
+
+class Apart(Own):
+    """One that says so."""
+
+    @property
+    def per_record(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stage", "resumed"), [(Own(), 0), (Apart(), 1)])
+def test_a_stage_of_ones_own_says_whether_it_keeps_records_apart(stage: Any, resumed: int, place: Path) -> None:
+    write(place / "in/large.csv", text_of(bad=(RECORDS - 1,)))
+    failure(job(place, stage), memory="4MB")
+    write(place / "in/large.csv", text_of())
+    assert same_as_undisturbed(place, lambda to: job(place, stage, to=to)).resumed == resumed
+
+
+def test_of_two_attempts_at_a_file_only_the_last_one_leaves_something(tmp_path: Path) -> None:
+    home = Destination(str(tmp_path))
+    assert home.reader is not None
+    ranges = Ranges(
+        str(tmp_path),
+        home.ledger,
+        home.reader,
+        home.run,
+        1,
+        able=True,
+        tolerant=True,
+        rejected=lambda number: 0,
+        checksum=lambda number: None,
+        stopping=lambda: False,
+    )
+    paths = [Path(write(tmp_path / f".aiopipe-1-{n * 8}-0.tmp", "id\n")) for n in "ab"]
+    reached = [Reached(1, byte, 9, b"", 1, 1, temporary=str(path)) for byte, path in zip((9, 5), paths, strict=True)]
+    for number in range(2):
+        ranges.keep(FileRef("a.csv", "a.csv", number, 20), reached[number])
+    assert [p.exists() for p in paths] == [False, True]
+    assert [r.key for r in home.reader.ranges()[b"a.csv"]] == [Key(b"a.csv", 0, 5)]
+    ranges.finished([Key(b"a.csv")])
+    assert not paths[1].exists()
+    home.close("done")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from aiopipe.cli.params import given, params_of
 from aiopipe.job.options import JobOptions
-from aiopipe.stages.map import load_module
+from aiopipe.stages._names import load_module
 
 __all__ = ["import_modules", "job_given", "job_options"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +25,15 @@ class Chunk:
 
     Every segment's data ends with a line end, or with the chunk. Where a file's own bytes do not, the reader
     puts one LF behind them and says so with `clipped=1` in that segment: it parts this file from the next, is
-    no part of any record, and never reaches an output.
+    no part of any record, and never reaches an output. origin: where the same bytes can be read again, at the
+    segment's `byte`: a path, and the signature that the file has (None: nowhere).
     """
 
     data: bytes
     header: Header
     dialect: Dialect
     segments: tuple[Segment, ...]
+    origin: tuple[str, Any] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -52,7 +55,8 @@ class Chunk:
     def emptied(self) -> Chunk:
         """What goes on in the place of records that could not be used: the same parts of files, as of empty ones."""
         header = replace(self.header, names=(), raw=())
-        return replace(self, data=b"", header=header, segments=tuple(s.emptied() for s in self.segments))
+        segments = tuple(s.emptied() for s in self.segments)
+        return replace(self, data=b"", header=header, segments=segments, origin=None)
 
 
 def decode(chunk: Chunk) -> Batch:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pyarrow as pa
@@ -41,15 +43,26 @@ class Encoded:
     def __len__(self) -> int:
         return sum(self.counts)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # Views do not pickle; between processes the bytes travel.
-        solid = replace(self, bodies=tuple(bytes(b) for b in self.bodies))
-        return (Encoded, tuple(getattr(solid, f.name) for f in fields(self)))
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
+        # Views do not pickle. Between processes the bytes travel, all bodies as one: beside the pickle, where
+        # somebody carries them there, else in it.
+        bodies = self.bodies
+        together = memoryview(bodies[0]) if len(bodies) == 1 else b"".join(bodies)
+        solid: Any = pickle.PickleBuffer(together) if int(protocol) >= 5 else bytes(together)
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "bodies"}
+        return (_revived, (rest, solid, tuple(map(len, bodies))))
 
     @property
     def nbytes(self) -> int:
         """Bytes to be written."""
         return sum(len(b) for b in self.bodies)
+
+
+def _revived(rest: dict[str, Any], together: Any, lengths: tuple[int, ...]) -> Encoded:
+    """What `Encoded.__reduce_ex__` took apart."""
+    view = memoryview(together)
+    edges = list(accumulate(lengths, initial=0))
+    return Encoded(bodies=tuple(view[a:b] for a, b in pairwise(edges)), **rest)
 
 
 def encode(batch: Batch, delimiter: str | None = None) -> Encoded:

@@ -365,7 +365,8 @@ class _Hop:
         self._reader = reader
         self._workers = workers
         self._ordered = all(getattr(s.stage, "ordered", True) for s in node.steps)
-        self._window = 1 if node.placement == "main thread" else workers.workers + 1
+        remote = workers.remotes.count if node.portable else 0  # each has one in hand, and one to go on with
+        self._window = 1 if node.placement == "main thread" else workers.workers + 1 + remote
         self._budget = budget
         self._flying: deque[_Call] = deque()
         self._weight = 0

@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from aiopipe.carried import carried
+from aiopipe.codec.chunk import Chunk
+from aiopipe.engine.remote import Remotes, cores
 from aiopipe.errors import UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
 from aiopipe.stage import Found
@@ -32,20 +34,14 @@ __all__ = ["Workers", "cores"]
 
 T = TypeVar("T")
 _FILE_THREADS = 4
+_WORTH = 4  # chunks for remotes, from which on it is worth while to start them
 _DEATHS = 100  # records of one parcel that may kill their worker before the run is given up
-
-
-def cores() -> int:
-    """The number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
 
 
 class Workers:
     """Pools that live as long as a run; `aclose` waits until the last thread and process is gone."""
 
-    def __init__(self, count: int | None = None, memory: int = 128_000_000) -> None:
+    def __init__(self, count: int | None = None, memory: int = 128_000_000, remotes: Remotes | None = None) -> None:
         self.workers = count if count is not None else cores()
         self.memory = memory
         self.stop = asyncio.Event()
@@ -56,6 +52,10 @@ class Workers:
         self._own: list[ThreadPoolExecutor] = []
         self._processes: Any = None
         self._blobs: dict[int, bytes] = {}
+        self._portable: dict[int, bytes] = {}
+        self.remotes = Remotes(0) if remotes is None else remotes
+        self._here = 0  # parcels that this process's threads have
+        self._seen = 0  # chunks that a remote could have had
 
     @property
     def stopping(self) -> bool:
@@ -92,11 +92,39 @@ class Workers:
             from asgiref.sync import sync_to_async
 
             return await sync_to_async(leashed, thread_sensitive=True)(self.leash, node.run, parcel)
-        return await self.hop(node.run, parcel)
+        blob = self._portable.get(id(node))
+        if blob is not None and isinstance(parcel, Chunk) and self.remotes.count:
+            made = await self._remotely(node, blob, parcel)
+            if made is not None:
+                return made
+        self._here += 1
+        try:
+            return await self.hop(node.run, parcel)
+        finally:
+            self._here -= 1
+
+    async def _remotely(self, node: Node, blob: bytes, chunk: Chunk) -> tuple[Any, tuple[Tally, ...]] | None:
+        """Run a hop in a process that has less to do than this one; None where there is none, or it failed."""
+        self._seen += 1
+        if self._seen == _WORTH:
+            await settled(self.io(self.remotes.start))
+        remote = self.remotes.least(self._here + 1)
+        if remote is None:
+            return None
+        remote.load += 1
+        try:
+            made: tuple[Any, tuple[Tally, ...]] | None = await asyncio.wrap_future(
+                self.remotes.submit(remote, id(node), blob, chunk)
+            )
+            return made
+        finally:
+            remote.load -= 1
 
     def prepare(self, nodes: list[Node]) -> None:
         """Check that what goes to processes can be pickled; UsageError names the function that cannot."""
         for node in nodes:
+            if node.portable and self.remotes.count:
+                self._portable[id(node)] = pickle.dumps(node)
             if node.placement != "process":
                 continue
             try:
@@ -175,6 +203,7 @@ class Workers:
         done: asyncio.Future[None] = loop.create_future()
 
         def close() -> None:
+            self.remotes.close()
             for pool in (self._compute, self.files, *self._own):
                 pool.shutdown(wait=True, cancel_futures=True)
             if self._processes is not None:

@@ -18,6 +18,7 @@ from aiopipe.job.report import BranchReport, Report, StageReport
 from aiopipe.job.units import Units
 from aiopipe.model import FileRef, Reject
 from aiopipe.plan import Plan
+from aiopipe.storage.ranges import Reached
 
 __all__ = ["Accounts"]
 
@@ -166,9 +167,9 @@ class Accounts:
         """Lines and records of the file with this number before chunk `part`; None while that is not known."""
         return self._places.before(number, part)
 
-    def resume(self, number: int, part: int, lines: int, records: int) -> None:
-        """An earlier run did the chunks before `part` of this file, and so much stood in them."""
-        self._places.begin(number, part, lines, records)
+    def resume(self, number: int, reached: Reached) -> None:
+        """The file with this number is read from there on: what an earlier run did of it stands before."""
+        self._places.begin(number, reached.part, reached.lines, reached.taken)
 
     def settle(self, number: int, before: int | None = None) -> None:
         """All of the file with this number (before chunk `before`) has reached the sink: rejects go to the ledger."""

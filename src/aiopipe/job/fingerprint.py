@@ -110,6 +110,6 @@ def _code(stage: Stage) -> Iterator[tuple[str, Any]]:
         if callable(value):
             yield type(stage).word, value
         elif declared is not None and declared["kind"] == "function" and getattr(stage, "call", None) is None:
-            from aiopipe.stages.map import load_function
+            from aiopipe.stages._names import load_function
 
             yield type(stage).word, load_function(value)

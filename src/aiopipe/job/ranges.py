@@ -75,7 +75,12 @@ def _length(path: str) -> int:
 
 def remove_temporaries(ranges: Iterable[Range], home: str) -> None:
     """Remove what holds the output of these ranges. OutputError where that is not possible."""
-    for path in {temporary_path(r, home) for r in ranges}:
+    remove({temporary_path(r, home) for r in ranges})
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Remove temporaries, as far as they are there. OutputError where that is not possible."""
+    for path in paths:
         if temporary_of(os.path.basename(path)) is None:
             continue
         try:
@@ -93,8 +98,8 @@ class Counts(Protocol):
         """Lines and records of the file with this number before chunk `part`; None while that is not known."""
         ...
 
-    def resume(self, number: int, part: int, lines: int, records: int) -> None:
-        """The first chunk of the file is number `part`, and so much came before it."""
+    def resume(self, number: int, reached: Reached) -> None:
+        """The file is read from there on: so much came before."""
         ...
 
     def settle(self, number: int, before: int | None = None) -> None:
@@ -140,6 +145,7 @@ class Ranges:
         self._stopping = stopping
         self._known: dict[bytes, list[Range]] | None = None
         self._resumed: dict[int, Resumed] = {}
+        self._temporaries: dict[bytes, set[str]] = {}  # by a unit's path: those that its ranges name, or named
         self._starts: dict[int, int] = {}  # by number: where the next range begins
         self._cuts: dict[int, dict[int, tuple[int, int, bytes]]] = {}  # by number and part: byte, seen, its hash
 
@@ -167,6 +173,7 @@ class Ranges:
                 self.drop(key)
             return None
         last = next(r for r in ranges if r.key.stop == found.reached.byte)
+        self._temporaries[key.path] = {temporary_path(r, self._home) for r in ranges}
         self._ledger.submit(adopt_ranges(last, self._run, file.index))
         self._resumed[file.index] = found
         self._starts[file.index] = found.reached.byte
@@ -191,7 +198,7 @@ class Ranges:
         """Where the reader is to begin. In the loop."""
         found = self._resumed.get(file.index)
         if found is not None and self.counts is not None:
-            self.counts.resume(file.index, found.reached.part, found.reached.lines, found.reached.taken)
+            self.counts.resume(file.index, found.reached)
         return found
 
     def resumed(self, file: FileRef) -> Resumed | None:
@@ -222,11 +229,14 @@ class Ranges:
 
         OutputError where the ledger cannot: nobody would know whose the temporary is.
         """
-        number = file.index
+        number, path = file.index, os.fsencode(file.relative)
+        known = self._temporaries.setdefault(path, set())
+        if number not in self._starts:  # from the beginning: what an attempt before this one did is of no use
+            remove(known)
+            known.clear()
+            self._ledger.submit(drop_ranges([path]))
+        known.add(reached.temporary)
         start = self._starts.get(number, 0)
-        if reached.byte <= start:  # another attempt, from the beginning
-            self._ledger.submit(drop_ranges([os.fsencode(file.relative)]))
-            start = 0
         found = Range(
             Key.of(file.relative, start, reached.byte),
             self._run,
@@ -241,6 +251,11 @@ class Ranges:
         self._ledger.wait(self._ledger.submit(add_range(found)))
         self._starts[number] = reached.byte
         self.paused.add(number)
+
+    def finished(self, keys: Iterable[Key]) -> None:
+        """These files have their outputs: nothing that was done of them besides is of use. Blocks."""
+        for key in keys:
+            remove(self._temporaries.pop(key.path, ()))
 
     def over(self, number: int) -> None:
         """All of a file is at the sink."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aiopipe.engine.remote import Remotes
 from aiopipe.engine.runner import run_nodes
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, UnitsFailedError, UsageError
@@ -52,9 +53,13 @@ async def run(
     prune: bool = False,
     ledger: bool | None = None,
     shutdown_timeout: float | str = 25.0,
+    remotes: Remotes | None = None,
     fusing: Callable[[Plan], list[Node]] = fuse,
 ) -> Report:
-    """Run a pipeline; see Pipeline.run. fusing: how the plan becomes nodes (tests put `apart` here)."""
+    """Run a pipeline; see Pipeline.run.
+
+    remotes: begun already. fusing: how the plan becomes nodes (tests put `apart` here).
+    """
     budget = parse_size(memory)
     if budget < _LEAST_MEMORY:
         raise UsageError(f"memory is {budget} bytes, too little to work with", hint="give it 4MB or more")
@@ -67,7 +72,7 @@ async def run(
     patience = parse_time(shutdown_timeout) or 0.0
     plan = make_plan(pipeline.stages)
     begun = time.perf_counter()
-    pools = Workers(workers, budget)
+    pools = Workers(workers, budget, remotes)
     failures = pools.found.failures = Failures(keep_going and stand_alone(plan), retries)
     if stop is not None:
         pools.stop = stop

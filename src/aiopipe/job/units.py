@@ -261,6 +261,8 @@ class Units:
     def commit(self, done: Sequence[tuple[Ticket, Sequence[Made]]]) -> None:
         """The outputs of these units are visible: write their rows, soon. OutputError where that failed before."""
         self._flush()
+        if self.ranges is not None:
+            self.ranges.finished(ticket.key for ticket, _ in done)
         self._ledger.submit(finish_units([self._row(ticket, made) for ticket, made in done]))
 
     def _row(self, t: Ticket, made: Sequence[Made]) -> Unit:

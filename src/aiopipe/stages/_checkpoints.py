@@ -14,13 +14,16 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from aiopipe.batch import Segment
 from aiopipe.model import FileRef
 from aiopipe.stage import Context, Ranges
 from aiopipe.storage.ranges import Reached
 from aiopipe.storage.settle import settled
 from aiopipe.storage.write import Temporary
+
+if TYPE_CHECKING:
+    from aiopipe.batch import Segment  # which imports numpy
 
 __all__ = ["Checkpoints"]
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiopipe.codec.dialect import Dialect
-from aiopipe.codec.items import as_mapping
 from aiopipe.codec.rows import csv_lines
 from aiopipe.errors import AiopipeError, OutputError
 from aiopipe.model import Position, display_path
@@ -160,6 +159,8 @@ async def _to_address(sink: Any, parcels: AsyncIterator[Any], context: Context) 
 
 
 def _body(some: _Some, style: str) -> bytes:
+    from aiopipe.codec.items import as_mapping
+
     rows = [as_mapping(row) for row in some.rows]
     if style == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows).encode()

@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 
 from aiopipe.errors import UsageError
 from aiopipe.options import option
-from aiopipe.sql import parse
 from aiopipe.stage import Apply, Scope, Stage
-from aiopipe.stages._expressions import check, compiled, evaluated
 
 __all__ = ["Derive"]
 
@@ -25,6 +23,7 @@ class Derive(Apply):
     """
 
     word: ClassVar[str] = "derive"
+    portable: ClassVar[bool] = True
     example: ClassVar[str] = (
         "aiopipe pipe read 'sample_data/flights/*.csv' then derive km='distance * 1.609' then head 2 then write -"
     )
@@ -55,6 +54,8 @@ class Derive(Apply):
 
     def mentions(self) -> frozenset[str]:
         """The columns the expressions name."""
+        from aiopipe.sql import parse
+
         return frozenset(c for _, text in self.columns for c in parse(text).columns)
 
     @property
@@ -64,11 +65,15 @@ class Derive(Apply):
 
     def named(self, scope: Scope) -> tuple[str, ...]:
         """The columns the expressions name."""
+        from aiopipe.stages._expressions import compiled
+
         found = [c for _, text in self.columns for c in compiled(text, scope).columns]
         return tuple(dict.fromkeys(found))
 
     def narrow(self, scope: Scope) -> Scope:
         """The scope with the new columns' types."""
+        from aiopipe.stages._expressions import check
+
         types = dict(scope.types)
         doubts = dict(scope.doubts)
         for name, text in self.columns:
@@ -78,6 +83,8 @@ class Derive(Apply):
 
     def apply(self, batch: Any, scope: Scope) -> Any:
         """The batch with the columns added or replaced."""
+        from aiopipe.stages._expressions import evaluated
+
         wanted = [(text, "text") for _, text in self.columns]
         batch, values = evaluated(batch, scope, "derive", wanted)
         return batch.with_columns({name: v for (name, _), v in zip(self.columns, values, strict=True)})

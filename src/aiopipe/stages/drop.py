@@ -17,6 +17,7 @@ class Drop(NamesColumns):
     """Leave COLUMNS out; the others keep their order and their bytes."""
 
     word: ClassVar[str] = "drop"
+    portable: ClassVar[bool] = True
     example: ClassVar[str] = (
         "aiopipe pipe read 'sample_data/flights/*.csv' then drop time_hour tailnum then head 2 then write -"
     )

@@ -1,15 +1,15 @@
-"""`filter`: keep the records for which an SQL expression is true."""
+"""`filter`: keep the records for which an SQL expression is true.
+
+What computes is imported where it is used, here and in the other stages: to declare a pipeline takes no numpy.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from aiopipe.arrays import mask_to_numpy
 from aiopipe.options import option
-from aiopipe.sql import parse
 from aiopipe.stage import Apply, Scope
-from aiopipe.stages._expressions import check, compiled, evaluated
 
 __all__ = ["Filter"]
 
@@ -23,6 +23,7 @@ class Filter(Apply):
     """
 
     word: ClassVar[str] = "filter"
+    portable: ClassVar[bool] = True
     example: ClassVar[str] = (
         "aiopipe pipe read 'sample_data/flights/*.csv' --null NA then filter 'arr_delay > 120' then write -"
     )
@@ -31,11 +32,15 @@ class Filter(Apply):
 
     def named(self, scope: Scope) -> tuple[str, ...]:
         """The columns the expression names."""
+        from aiopipe.stages._expressions import compiled
+
         names: tuple[str, ...] = compiled(self.where, scope).columns
         return names
 
     def mentions(self) -> frozenset[str]:
         """The columns the expression names."""
+        from aiopipe.sql import parse
+
         return frozenset(parse(self.where).columns)
 
     @property
@@ -45,10 +50,15 @@ class Filter(Apply):
 
     def narrow(self, scope: Scope) -> Scope:
         """The same scope, once the expression is known to be a condition."""
+        from aiopipe.stages._expressions import check
+
         check(self.where, scope, "filter", boolean=True)
         return scope
 
     def apply(self, batch: Any, scope: Scope) -> Any:
         """The batch with only the records for which the expression is true."""
+        from aiopipe.arrays import mask_to_numpy
+        from aiopipe.stages._expressions import evaluated
+
         batch, [mask] = evaluated(batch, scope, "filter", [(self.where, "mask")])
         return batch.filter(mask_to_numpy(mask))

@@ -37,6 +37,7 @@ class Mask(NamesColumns):
     """
 
     word: ClassVar[str] = "mask"
+    portable: ClassVar[bool] = True
     example: ClassVar[str] = (
         "aiopipe pipe read 'sample_data/flights/*.csv' then mask tailnum --key file:examples/mask.key --length 16 "
         "then head 2 then write -"

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from aiopipe.codec.dialect import Dialect
-from aiopipe.codec.types import guess, parse_type
 from aiopipe.errors import UnknownNameError, UsageError, nearest
 from aiopipe.model import FileRef
 from aiopipe.options import option
@@ -44,6 +43,7 @@ class Read(Source):
     """
 
     word: ClassVar[str] = "read"
+    portable: ClassVar[bool] = True
     tells_cut: ClassVar[bool] = True
     example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 2 then write -"
 
@@ -92,7 +92,10 @@ class Read(Source):
             object.__setattr__(self, "given", self.paths)
             object.__setattr__(self, "paths", called(self.paths))
         super().__post_init__()
-        object.__setattr__(self, "types", tuple((c, parse_type(t)) for c, t in self.types))
+        if self.types:
+            from aiopipe.codec.types import parse_type
+
+            object.__setattr__(self, "types", tuple((c, parse_type(t)) for c, t in self.types))
         self._dialect("x.csv")  # refuses impossible options now
         for path in self._addresses():
             refuse_unreadable(path)
@@ -223,6 +226,7 @@ class Read(Source):
 
     def _scope(self, files: list[FileRef], streams: dict[str, Any], wanted: frozenset[str]) -> Scope:
         """What the first records of the files say; reads, parses and guesses, so it belongs off the loop."""
+        from aiopipe.codec.types import guess
         from aiopipe.storage.read import sample_of, values_of
 
         found: dict[str, tuple[list[str], str]] = {}

@@ -18,6 +18,7 @@ class Rename(Apply):
     """Call columns otherwise: OLD=NEW. No value changes, and every other name keeps its bytes."""
 
     word: ClassVar[str] = "rename"
+    portable: ClassVar[bool] = True
     example: ClassVar[str] = (
         "aiopipe pipe read 'sample_data/flights/*.csv' then rename dest=destination then head 2 then write -"
     )

@@ -16,6 +16,7 @@ class Select(NamesColumns):
     """Keep only COLUMNS, in this order. Their fields keep their bytes, quotes included."""
 
     word: ClassVar[str] = "select"
+    portable: ClassVar[bool] = True
     example: ClassVar[str] = (
         "aiopipe pipe read 'sample_data/flights/*.csv' then select carrier flight dest then head 3 then write -"
     )

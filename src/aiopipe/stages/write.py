@@ -11,19 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiopipe.batch import Segment
-from aiopipe.codec.encode import Encoded, encode, encode_json
-from aiopipe.codec.items import encode_items
 from aiopipe.errors import OutputError, UsageError
 from aiopipe.model import FileRef, Position, display_path
 from aiopipe.options import option
 from aiopipe.stage import Context, Outcome, Sink, Source, Units
 from aiopipe.stages._checkpoints import Checkpoints
-from aiopipe.stages._tables import to_table
 from aiopipe.stages._targets import deliver, is_target, is_writer
 from aiopipe.stages.collect import as_items
 from aiopipe.storage.databases.address import Address, Filling, address_of
-from aiopipe.storage.databases.rows import rows_of
 from aiopipe.storage.settle import settled
 from aiopipe.storage.stdout import StandardOutput
 from aiopipe.storage.urls import is_http, is_url
@@ -35,6 +30,10 @@ from aiopipe.storage.write import (
     trouble,
     write_whole,
 )
+
+if TYPE_CHECKING:
+    from aiopipe.batch import Segment
+    from aiopipe.codec.encode import Encoded
 
 __all__ = ["Target", "Write"]
 
@@ -64,6 +63,7 @@ class Write(Sink):
     """
 
     word: ClassVar[str] = "write"
+    portable: ClassVar[bool] = True
     example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 3 then write -"
 
     to: Any = option(
@@ -210,11 +210,17 @@ class Write(Sink):
         if self.table is not None:
             if kind != "records":
                 raise UsageError(f"a table cannot take {kind}", stage="write", hint="it takes records, as read gives")
+            from aiopipe.storage.databases.rows import rows_of
+
             return rows_of(parcel, self.empty)
         if self.gives_rows:
             return as_items(parcel, kind)
+        from aiopipe.codec.encode import encode, encode_json
+
         style = self._style()
         if kind != "records":
+            from aiopipe.codec.items import encode_items
+
             return encode_items(parcel, style or "jsonl")
         if style == "jsonl":
             return encode_json(parcel)
@@ -226,6 +232,8 @@ class Write(Sink):
     async def consume(self, parcels: AsyncIterator[Any], context: Context) -> Outcome:
         """Write everything; what is not complete at the end is removed."""
         if self.table is not None:
+            from aiopipe.stages._tables import to_table
+
             return await to_table(self.table, self.filling, parcels, context)
         if not self.is_path:
             return await deliver(self, parcels, context)

@@ -24,7 +24,7 @@ from aiopipe.errors import AiopipeError, ChangedError, InputError, RecordError
 from aiopipe.failures import Failures
 from aiopipe.model import FileRef, Position
 from aiopipe.storage.settle import settled
-from aiopipe.storage.version import Watched
+from aiopipe.storage.version import Version, Watched
 
 if TYPE_CHECKING:
     from aiopipe.stage import Context, Units
@@ -345,8 +345,11 @@ def _at(error: RecordError, file: FileRef) -> RecordError:
     return RecordError(error.message, position=position, stage="read", hint=error.hint)
 
 
-async def _blocks(item: Input, context: Context, block: int) -> AsyncGenerator[bytes, None]:
-    """The bytes of one input; a regular file is watched for changes, a stream is read until it ends."""
+async def _blocks(item: Input, context: Context, block: int, opened: list[Version]) -> AsyncGenerator[bytes, None]:
+    """The bytes of one input; a regular file is watched for changes, a stream is read until it ends.
+
+    opened: gets the signature of a regular file.
+    """
     file = item.file
     if file.size < 0:
         from aiopipe.storage.streams import stream_blocks
@@ -359,6 +362,7 @@ async def _blocks(item: Input, context: Context, block: int) -> AsyncGenerator[b
         fd, before = await settled(context.io(_open, file), lambda opened: os.close(opened[0]))
     except OSError as error:
         raise trouble(file, error) from None
+    opened.append(Version.of(before))
     units = context.found.units
     try:
         raw, count = _raw(fd, file, before, units)
@@ -424,7 +428,8 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
     if resumed is not None:
         part, byte = resumed.reached.part, resumed.reached.byte
         header, head_lines = await settled(context.io(_header_of, item, block))
-    source = _blocks(item, context, block)
+    opened: list[Version] = []
+    source = _blocks(item, context, block, opened)
     try:
         while not ended:
             data = await anext(source, b"")
@@ -461,7 +466,8 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
             if held is not None:
                 yield held
             segment = Segment(file, part, ended, 0, byte, head_lines=head_lines if part == 0 else 0)
-            held = Chunk(chunk, header, dialect, (segment,))
+            origin = (file.path, opened[0]) if byte >= 0 and opened else None
+            held = Chunk(chunk, header, dialect, (segment,), origin)
             if file.size < 0 and not ended:
                 yield held
                 held = None

@@ -20,10 +20,8 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from aiopipe.job.ranges import Ranges
-from aiopipe.model import FileRef
-from aiopipe.storage.ranges import Reached
 from tests.faults.harness.kills import live
 from tests.faults.harness.ledger import lies, ranges
 from tests.faults.harness.sweep import REJECTS, Job, prepare_to_fork, temporaries, visible
@@ -94,11 +92,13 @@ class Large(Job):
 @contextlib.contextmanager
 def ending_itself(after: int) -> Iterator[None]:
     """Runs that are killed when so many ranges are in the ledger: the moment is found on any machine."""
+    from aiopipe.job.ranges import Ranges  # not before `prepare_to_fork`
+
     before, left = Ranges.keep, after
 
-    def keep(self: Ranges, file: FileRef, reached: Reached) -> None:
+    def keep(self: Ranges, *rest: Any) -> None:
         nonlocal left
-        before(self, file, reached)
+        before(self, *rest)
         left -= 1
         if not left:
             os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,49 @@
+"""What a run of some length needs first, begun before this process imports what it needs itself.
+
+Importing numpy and Arrow keeps one core busy for half a second. A worker process that is started now does the same
+on another core meanwhile, and is ready when the first chunks are.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from aiopipe.engine.remote import Remotes, cores
+
+if TYPE_CHECKING:
+    from aiopipe.stage import Stage
+
+__all__ = ["Remotes", "begun"]
+
+# What computes in the stages that are portable.
+_MODULES = ("pyarrow.compute", "aiopipe.fuse", "aiopipe.codec.encode", "aiopipe.stages.read", "aiopipe.stages.filter",
+            "aiopipe.stages.write", "aiopipe.stages._expressions")  # fmt: skip
+_WORTH = 48 << 20  # bytes of input: less is done before a worker has come up
+_FILES = 4096  # that are looked at to find out
+
+
+def begun(stages: tuple[Stage, ...], workers: int | None) -> Remotes:
+    """The worker processes of a run: started where there is much to do, as far as a short look tells. Blocks."""
+    remotes = Remotes((cores() if workers is None else workers) - 1, _MODULES)
+    if remotes.count > 0 and _heavy(stages):
+        remotes.start()
+    return remotes
+
+
+def _heavy(stages: tuple[Stage, ...]) -> bool:
+    """Whether processes can take part, and the input is large. Of a run that has a ledger nobody knows what is left."""
+    source, sink = stages[0], stages[-1]
+    home = getattr(sink, "home", None)
+    if not all(s.portable for s in stages) or (home is not None and os.path.exists(os.path.join(home, ".aiopipe"))):
+        return False
+    weight = 0
+    try:
+        for file in islice(source.files() or (), _FILES):  # type: ignore[attr-defined]
+            weight += max(file.size, 0)
+            if weight >= _WORTH:
+                return True
+    except Exception:  # the run will say what is wrong
+        return False
+    return False
