@@ -26,13 +26,13 @@ from tests.faults.functions import ashout, shout
 from tests.support import drive, failure, rejects, tree, write
 
 RECORDS = 20_000
-BLOCK = 4096
-EVERY = 20_000
+BLOCK = 8192
+EVERY = 25_000
 
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints after 20 kB, and none because of the time."""
+    """Checkpoints after 25 kB, and none because of the time."""
     monkeypatch.setattr(_checkpoints, "EVERY", EVERY)
     monkeypatch.setattr(_checkpoints, "SECONDS", 1e9)
 

@@ -152,7 +152,8 @@ class Status:
             f" {self.running:,} running, {self.unfinished:,} unfinished; {counted(self.rejected, 'record')} set aside"
         ]
         lines += [f"failed: {path}: {message}" for path, message in self.failures]
-        lines += [f"{path}: resumes at {size_of(byte)} of {size_of(size)}" for path, byte, size in self.ranges]
+        word = "resumes at" if self.holder is None else "done up to"
+        lines += [f"{path}: {word} {size_of(byte)} of {size_of(size)}" for path, byte, size in self.ranges]
         if self.unneeded:
             lines.append(f"{counted(self.unneeded, 'output')} of earlier runs that nothing makes any more (--prune)")
         if self.holder is not None:
