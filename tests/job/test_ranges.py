@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -43,12 +44,18 @@ def text_of(bad: tuple[int, ...] = ()) -> str:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    write(tmp_path / "in/large.csv", text_of())
-    write(tmp_path / "in/small.csv", "id,text\n1,small\n")
-    yield tmp_path
-    for to in (p.parent.name for p in tmp_path.glob("*/.aiopipe")):  # what the ledger names may lie there, no more
-        for path in {os.fsdecode(r.temporary) for r in ledger(tmp_path, to)[1]}:
-            (tmp_path / to / path).unlink(missing_ok=True)
+    """In memory, where that can be: a checkpoint waits for its disk."""
+    memory = Path("/dev/shm")
+    root = Path(tempfile.mkdtemp(prefix="aiopipe-ranges-", dir=memory if memory.is_dir() else tmp_path))
+    write(root / "in/large.csv", text_of())
+    write(root / "in/small.csv", "id,text\n1,small\n")
+    yield root
+    known = {  # what the ledger names may lie there, and nothing else
+        str(home.parent / os.fsdecode(r.temporary)) for home in root.glob("*/.aiopipe") for r in ledger(home.parent)[1]
+    }
+    left = {str(p) for p in root.rglob(".aiopipe-*")}
+    shutil.rmtree(root)
+    assert left <= known
 
 
 def job(place: Path, *stages: Any, to: str = "out", **options: Any) -> Pipeline:
@@ -92,8 +99,8 @@ def stopped(pipeline: Pipeline, after: int = 3, *, act: str = "stop", **options:
     return drive(main)
 
 
-def ledger(place: Path, to: str = "out") -> tuple[dict[str, Unit], list[Range]]:
-    with closing(open_ledger(str(place / to))) as found:
+def ledger(home: Path) -> tuple[dict[str, Unit], list[Range]]:
+    with closing(open_ledger(str(home))) as found:
         return {str(u.key): u for u in found.units()}, found.ranges().get(b"large.csv", [])
 
 
@@ -112,9 +119,9 @@ def same_as_undisturbed(place: Path, pipeline: Callable[[str], Pipeline], **opti
     fresh = pipeline("fresh").run_sync(memory="4MB", **options)
     assert tree(place / "out") == tree(place / "fresh")
     assert temporaries(place) == []
-    units, ranges = ledger(place)
+    units, ranges = ledger(place / "out")
     assert ranges == []
-    for name, unit in ledger(place, "fresh")[0].items():
+    for name, unit in ledger(place / "fresh")[0].items():
         for field in ("xxh128", "taken", "given", "rejected"):
             assert getattr(units[name], field) == getattr(unit, field), (name, field)
         assert [o.sha256 for o in units[name].outputs] == [o.sha256 for o in unit.outputs]
@@ -127,7 +134,7 @@ def same_as_undisturbed(place: Path, pipeline: Callable[[str], Pipeline], **opti
 def test_a_run_that_was_ended_in_the_midst_of_a_file_is_gone_on_with_there(act: str, place: Path) -> None:
     first = stopped(job(place), act=act)
     assert list(outputs(place)) in ([], ["small.csv"])
-    units, ranges = ledger(place)
+    units, ranges = ledger(place / "out")
     assert units["large.csv"].state == "running"
     assert [r.key.start for r in ranges] == [0, *(r.key.stop for r in ranges[:-1])]
     assert len(temporaries(place)) == 1
@@ -142,7 +149,7 @@ def test_a_run_that_was_ended_in_the_midst_of_a_file_is_gone_on_with_there(act: 
     assert report.read == RECORDS + 1 - done
     assert 0 < done < RECORDS
     assert f"1 file resumed, behind {done:,} records done before" in str(report)
-    why_ = ledger(place)[0]["large.csv"].why
+    why_ = ledger(place / "out")[0]["large.csv"].why
     assert why_.startswith("the run that began it did not finish it; it resumed at ")
     assert job(place).run_sync().unchanged == 2
 
@@ -151,13 +158,13 @@ def test_no_more_is_done_again_than_what_came_after_the_last_checkpoint(place: P
     """The last record is at fault; mended, only the last stretch is read again."""
     write(place / "in/large.csv", text_of(bad=(RECORDS - 1,)))
     assert "large.csv:20001" in str(failure(job(place), memory="4MB"))
-    [*_, last] = ledger(place)[1]
+    [*_, last] = ledger(place / "out")[1]
     size = (place / "in/large.csv").stat().st_size
-    assert size - last.key.stop < EVERY + 2 * BLOCK
+    assert size - last.key.stop < 2 * EVERY + 2 * BLOCK
     write(place / "in/large.csv", text_of())
     report = same_as_undisturbed(place, lambda to: job(place, to=to))
     assert report.read_before == last.reached.taken
-    assert report.bytes_read < EVERY + 3 * BLOCK
+    assert report.bytes_read < 2 * EVERY + 3 * BLOCK
     assert report.unchanged + report.files == 2
 
 
@@ -165,7 +172,7 @@ def test_many_interruptions_come_to_the_same_end(place: Path) -> None:
     seen = 0
     for _ in range(3):
         stopped(job(place), 1, act="cancel")
-        [*_, last] = ledger(place)[1]
+        [*_, last] = ledger(place / "out")[1]
         assert last.reached.taken > seen
         seen = last.reached.taken
     assert same_as_undisturbed(place, lambda to: job(place, to=to)).read_before == seen
@@ -195,9 +202,9 @@ def test_whatever_the_stages_that_remember_nothing(
 @pytest.mark.parametrize(
     "text",
     [
-        "id,text\r\n" + "".join(f'{i},"a ""word"",\r\nand {i}"\r\n' for i in range(9000)),
-        "\ufeffid,text\n" + "".join(f"{i},é{i}\n" for i in range(9000)) + "9,no end",
-        "id,text\n" + "\n\n".join(f"{i},x{'y' * (i % 50)}" for i in range(9000)),
+        "id,text\r\n" + "".join(f'{i},"a ""word"",\r\nand {i}"\r\n' for i in range(20_000)),
+        "\ufeffid,text\n" + "".join(f"{i},é{i}\n" for i in range(20_000)) + "9,no end",
+        "id,text\n" + "\n\n".join(f"{i},x{'y' * (i % 50)}" for i in range(20_000)),
     ],
 )
 def test_whatever_the_file(text: str, place: Path) -> None:
@@ -232,7 +239,7 @@ def test_a_stage_that_remembers_records_or_mixes_them_begins_at_the_beginning(st
     write(place / "in/large.csv", text_of(bad=(RECORDS - 1,)))
     if stages[0] != MEMORY[0][0]:
         failure(job(place, *stages), memory="4MB")
-        assert ledger(place)[1] == []
+        assert ledger(place / "out")[1] == []
         assert temporaries(place) == []
 
 
@@ -240,7 +247,7 @@ def test_other_encodings_have_no_places_to_go_on_from(place: Path) -> None:
     (place / "in/large.csv").write_bytes(text_of(bad=(RECORDS - 1,)).encode("utf-16"))
     (place / "in/small.csv").unlink()
     failure(Read(place / "in", block=BLOCK, encoding="utf-16") | Write(f"{place}/out/"), memory="4MB")
-    assert ledger(place)[1] == []
+    assert ledger(place / "out")[1] == []
 
 
 BAD = (5, 1000, 1001, 3000, 7000, RECORDS - 1)
@@ -250,7 +257,7 @@ def test_records_set_aside_are_kept_with_their_places_and_never_doubled(place: P
     write(place / "in/large.csv", text_of(BAD))
     first = stopped(job(place), 4, act="cancel", rejects=f"{place}/bad.csv")
     assert first is None
-    done = ledger(place)[1][-1].reached
+    done = ledger(place / "out")[1][-1].reached
     assert 0 < done.rejected < len(BAD)
 
     def pipeline(to: str) -> Pipeline:
@@ -262,7 +269,7 @@ def test_records_set_aside_are_kept_with_their_places_and_never_doubled(place: P
     assert [int(r["line"]) for r in rejects(place / "bad.csv")] == [n + 2 for n in BAD]
     assert [int(r["record"]) for r in rejects(place / "bad.csv")] == [n + 1 for n in BAD]
     assert (report.rejected, report.rejected_before) == (len(BAD) - done.rejected, done.rejected)
-    assert ledger(place)[0]["large.csv"].rejected == len(BAD)
+    assert ledger(place / "out")[0]["large.csv"].rejected == len(BAD)
     same_as_undisturbed(place, pipeline, rejects=f"{place}/bad.csv")
 
 
@@ -302,7 +309,7 @@ def test_the_place_of_a_fault_is_that_of_an_undisturbed_run(place: Path) -> None
 )
 def test_an_input_that_changed_is_gone_on_with_as_far_as_it_did_not(change: Any, resumed: Any, place: Path) -> None:
     stopped(job(place, Filter("id >= 0")), 4, act="cancel")
-    stop = ledger(place)[1][-1].key.stop
+    stop = ledger(place / "out")[1][-1].key.stop
     path = place / "in/large.csv"
     data = change(path.read_bytes(), stop + 2 * BLOCK if resumed else stop)
     path.write_bytes(data)
@@ -332,7 +339,7 @@ def harmed(path: Path, how: str, ranges: list[Range]) -> None:
 @pytest.mark.parametrize("how", ["removed", "emptied", "cut", "grown", "damaged", "damaged early"])
 def test_of_a_temporary_only_what_is_as_it_was_is_gone_on_with(how: str, place: Path) -> None:
     stopped(job(place), 4, act="cancel")
-    ranges = ledger(place)[1]
+    ranges = ledger(place / "out")[1]
     [path] = temporaries(place)
     harmed(path, how, ranges)
     good = {"cut": ranges[1], "damaged": ranges[1], "grown": ranges[-1]}.get(how)
@@ -353,7 +360,7 @@ def test_another_pipeline_begins_at_the_beginning(again: Any, place: Path) -> No
     report = again(place).run_sync()
     assert (report.resumed, report.read) == (0, RECORDS + 1)
     assert temporaries(place) == []
-    assert ledger(place)[1] == []
+    assert ledger(place / "out")[1] == []
 
 
 def test_force_begins_at_the_beginning(place: Path) -> None:
@@ -367,7 +374,7 @@ def test_what_was_done_of_a_file_goes_with_the_file(place: Path) -> None:
     (place / "in/large.csv").unlink()
     job(place).run_sync()
     assert temporaries(place) == []
-    assert ledger(place)[1] == []
+    assert ledger(place / "out")[1] == []
 
 
 def test_another_job_into_the_directory_leaves_it_alone(place: Path) -> None:
@@ -401,7 +408,7 @@ def test_a_slow_pipeline_has_checkpoints_by_the_clock(place: Path, monkeypatch: 
     monkeypatch.setattr(_checkpoints, "EVERY", 1 << 40)
     monkeypatch.setattr(_checkpoints, "SECONDS", 0.0)
     stopped(job(place), 5)
-    assert len(ledger(place)[1]) >= 5
+    assert len(ledger(place / "out")[1]) >= 5
     assert same_as_undisturbed(place, lambda to: job(place, to=to)).resumed == 1
 
 
@@ -418,7 +425,7 @@ def test_the_old_output_stays_until_the_new_one_is_complete(place: Path) -> None
 
 def test_status_and_why_say_where_and_verify_is_not_confused(place: Path) -> None:
     stopped(job(place))
-    last = ledger(place)[1][-1]
+    last = ledger(place / "out")[1][-1]
     source, size = place / "in/large.csv", (place / "in/large.csv").stat().st_size
     sentence = f"resumes at {size_of(last.key.stop)} of {size_of(size)}"
     found = status(str(place / "out"))

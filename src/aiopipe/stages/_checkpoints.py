@@ -48,13 +48,16 @@ class Checkpoints:
         self._kept = begun is not None  # whether there is something to go on with
         self._flying: asyncio.Future[None] | None = None
 
-    def due(self, segment: Segment) -> bool:
-        """Whether there should be one before the part that this segment begins; raises what the last one raised."""
-        if self._flying is not None:
-            if not self._flying.done():
-                return False
-            self._landed()
-        return self._far(segment.byte, EVERY)
+    async def before(self, segment: Segment, given: int, names: tuple[str, ...] | None) -> None:
+        """Begin one before the part that this segment begins, if it is time; raises what the last one raised.
+
+        A disk that needs longer for one than the work for two holds the work up: else nobody could say how much a
+        kill may cost.
+        """
+        if self._flying is not None and (self._flying.done() or segment.byte - self._byte >= 2 * EVERY):
+            await self.wait_landed()
+        if self._flying is None and self._far(segment.byte, EVERY):
+            self.take(segment.part, given, names)
 
     def _far(self, byte: int, every: int) -> bool:
         far = byte - self._byte

@@ -493,8 +493,8 @@ class _Mirror:
         entry = self.open.get(segment.file.index)
         if entry is None:
             entry = await self._begin(segment)
-        elif entry.next_is(segment) and entry.checkpoints is not None and entry.checkpoints.due(segment):
-            entry.checkpoints.take(segment.part, entry.records, entry.names)
+        elif entry.next_is(segment) and entry.checkpoints is not None:
+            await entry.checkpoints.before(segment, entry.records, entry.names)
         entry.partial = segment.more
         entry.records += count
         entry.arrived += not segment.more
