@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiopipe.arrays import byte_array, doubles, mask_array, mask_to_numpy, place_array, text_array, valid
+from aiopipe.arrays import byte_array, doubles, mask_array, mask_to_numpy, place_array, text_array, valid, weave
 
 texts = st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=6), max_size=12)
 settings.register_profile("arrays", deadline=None)  # the first pa.array may import pandas
@@ -61,3 +61,24 @@ def test_a_negative_place_takes_null():
 
 def test_numbers_have_nan_for_null():
     assert np.isnan(doubles(pa.array([1.5, None]))).tolist() == [False, True]
+
+
+@settings(max_examples=200)
+@given(st.data(), st.integers(1, 4), st.integers(0, 30))
+def test_lines_are_woven_of_the_same_pieces_whether_few_or_all_of_the_data_are_wanted(draw, width, gap):
+    number = draw.draw(st.integers(1, 6))
+    edges = np.cumsum(draw.draw(st.lists(st.integers(0, 4), min_size=2 * width * number, max_size=2 * width * number)))
+    marks = edges.reshape(number, 2 * width) + gap * np.arange(number)[:, None]
+    data = bytes(range(97, 123)) * (int(marks[-1, -1]) // 26 + draw.draw(st.sampled_from([1, 5, 100])))
+    spans = [(marks[:, 2 * j].astype(np.int64), marks[:, 2 * j + 1].astype(np.int64)) for j in range(width)]
+    others = [byte_array([b";"]), byte_array([b"%d" % i for i in range(number)])]
+    order = draw.draw(st.lists(st.integers(0, width + 1), min_size=1, max_size=8))
+    made = weave(data, spans, others, order)
+    made.validate(full=True)
+
+    def piece(i, chosen):
+        if chosen < width:
+            return data[spans[chosen][0][i] : spans[chosen][1][i]]
+        return b";" if chosen == width else b"%d" % i
+
+    assert made.to_pylist() == [b"".join(piece(i, chosen) for chosen in order) for i in range(number)]

@@ -101,6 +101,7 @@ def weave(data: bytes, spans: Sequence[tuple[Ints, Ints]], others: Sequence[Any]
     width, n = 2 * len(spans), len(spans[0][0])
     if n == 0:
         return pa.nulls(0, pa.binary())
+    data, spans = _close(data, spans)
     marks = np.empty((n, width), np.int32)
     for j, (starts, stops) in enumerate(spans):
         marks[:, 2 * j], marks[:, 2 * j + 1] = starts, stops
@@ -125,6 +126,20 @@ def weave(data: bytes, spans: Sequence[tuple[Ints, Ints]], others: Sequence[Any]
     woven = pool.take(_laid_over(pa.int32(), chosen.reshape(-1)))
     ends = np.frombuffer(woven.buffers()[1], np.int32, n * len(order) + 1)[:: len(order)]
     return pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(ends.copy()), woven.buffers()[2]])
+
+
+def _close(data: bytes, spans: Sequence[tuple[Ints, Ints]]) -> tuple[Any, Sequence[tuple[Ints, Ints]]]:
+    """The same pieces of less data, where the records in which they lie are few: all of it would be copied."""
+    first, last = spans[0][0], spans[-1][1]
+    if _GATHERED * len(first) + 2 * int((last - first).sum()) > len(data):
+        return data, spans
+    lines = gather(pa.py_buffer(data), first, last)
+    own, content = _laid_out(lines)
+    moved = first - own[:-1]
+    return content, [(starts - moved, stops - moved) for starts, stops in spans]
+
+
+_GATHERED = 160  # bytes that are copied in the time that it takes to gather one record more
 
 
 def _laid_out(values: Any) -> tuple[Offsets, bytes]:

@@ -113,6 +113,7 @@ class Body:
     numbers: each record's place among all records of the chunk (None: 0, 1, 2, ...).
     bounds: first record of each segment, and the number of records: one more than there are segments.
     homes: for records a stage wrote anew, the body and record each of them came from.
+    typed: columns of all records that have been converted, for the next stage that asks (see stages/_expressions).
     """
 
     data: bytes
@@ -126,13 +127,14 @@ class Body:
     quoted: bool = False
     homes: Sequence[tuple[Body, int]] | None = None
     buffer: Any = field(init=False, repr=False, compare=False)
+    typed: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
     _line_ends: Ints | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         self.buffer = pa.py_buffer(self.data)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Everything but the buffer, which is only another view of the data, and what can be found again.
+        # Everything but the buffer, which is only another view of the data, and what can be found or made again.
         return (Body, tuple(getattr(self, f.name) for f in fields(self) if f.init))
 
     def __len__(self) -> int:
@@ -142,6 +144,21 @@ class Body:
         """Field `k` of the records `rows` as the file writes it: quotes stay."""
         starts, ends = self.ends.span(k, rows, self.starts)
         return gather(self.buffer, starts, ends)
+
+    def bare(self, k: int, rows: Ints | None) -> tuple[Ints, Ints]:
+        """Where field `k` of the records `rows` begins and ends, without the quotes around it where it has some.
+
+        Where there are more quotes than those two, that is not its value (see fields.unquoted).
+        """
+        starts, ends = self.ends.span(k, rows, self.starts)
+        if not self.quoted:
+            return starts, ends
+        b = np.frombuffer(self.data, np.uint8)
+        wrapped = np.take(b, starts, mode="clip") == ord(self.header.quote)
+        if wrapped.any():
+            wrapped &= (np.take(b, ends - 1, mode="clip") == ord(self.header.quote)) & (ends - starts > 1)
+            starts, ends = starts + wrapped, ends - wrapped
+        return starts, ends
 
     def lines(self, rows: Ints | None) -> Any:
         """The records `rows` with their line ends, byte for byte."""
@@ -231,9 +248,10 @@ class Batch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes this batch keeps alive, about: data and positions."""
+        """Bytes this batch keeps alive, about: data, positions and columns that were converted."""
         body = self.body
-        return len(body.data) + body.ends.nbytes + body.starts.nbytes + body.stops.nbytes
+        typed = sum(int(values.nbytes) for values in list(body.typed.values()))
+        return len(body.data) + body.ends.nbytes + int(body.starts.nbytes + body.stops.nbytes) + typed
 
     @property
     def names(self) -> tuple[str, ...]:

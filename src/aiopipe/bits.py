@@ -19,26 +19,30 @@ import numpy as np
 from aiopipe.arrays import Bytes, Ints, Mask, Words
 
 __all__ = [
+    "SAMPLE",
     "Ranked",
     "Scan",
     "Words",
     "count",
     "earlier",
+    "enough",
     "holds",
     "later",
+    "lowest",
     "mark",
     "odd_so_far",
     "pack",
     "places",
     "places_of",
     "scan",
+    "without_lowest",
 ]
 
 if sys.byteorder != "little":  # pragma: no cover
     raise ImportError("aiopipe needs a little-endian machine")
 
 # Bytes looked at together: they and their mask stay in a core's own cache from one look to the next.
-_TILE = 512 << 10
+_TILE = 256 << 10
 
 
 class _Scratch(threading.local):
@@ -137,25 +141,36 @@ def places(words: Words) -> Ints:
     at = np.flatnonzero(words != 0)
     left = words[at]
     numbers = np.bitwise_count(left)
-    found: Ints = (at << 6) + _lowest(left)
-    most = int(numbers.max(initial=0))
-    if most <= 1:
-        return found
-    if most > _CROWDED:
+    if int(numbers.max(initial=0)) > _CROWDED:
         return np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little").view(np.bool_))
+    found, left = _first_of(at, left)
+    more = np.flatnonzero(left)
+    if not len(more):
+        return found
     # The first of each word, then the second of those that have two, and so on.
-    slots: Ints = np.cumsum(numbers, dtype=np.int64) - numbers
-    result = np.empty(int(slots[-1]) + int(numbers[-1]), np.int64)
+    slots: Ints = np.cumsum(numbers, dtype=np.int64)
+    result = np.empty(int(slots[-1]), np.int64)
+    slots -= numbers
     result[slots] = found
-    for more in range(1, most):
-        still = np.flatnonzero(numbers > more)
-        at, left, slots, numbers = at[still], left[still], slots[still] + 1, numbers[still]
-        left &= left - _ONE
-        result[slots] = (at << 6) + _lowest(left)
+    while len(more):
+        at, left, slots = at[more], left[more], slots[more] + 1
+        result[slots], left = _first_of(at, left)
+        more = np.flatnonzero(left)
     return result
 
 
 _CROWDED = 12  # places in a word, from where on a list of all of them is quicker made byte by byte
+
+
+def _first_of(at: Ints, left: Words) -> tuple[Ints, Words]:
+    """The first place of each of the words numbered `at`, whose bits are `left`; and the bits without it."""
+    below = left - _ONE
+    left = left & below
+    below &= ~left
+    # What is set in `below` now is what lies below the first place, as many bits as that has places before it.
+    found = at << 6
+    found += np.bitwise_count(below)
+    return found, left
 
 
 def later(words: Words) -> Words:
@@ -210,8 +225,12 @@ class Ranked:
     def rank(self, at: Ints) -> Ints:
         """How many places lie before each of `at`."""
         word = at >> 6
-        below = (_ONE << (at & 63).view(np.uint64)) - _ONE
-        found: Ints = self.before[word] + np.bitwise_count(self.words[word] & below)
+        below = (at & 63).view(np.uint64)
+        np.left_shift(_ONE, below, out=below)
+        below -= _ONE
+        below &= self.words[word]
+        found: Ints = self.before[word]
+        found += np.bitwise_count(below)
         return found
 
     def every(self, first: int, step: int, number: int) -> Ints:
@@ -238,6 +257,29 @@ class Ranked:
             word += short
         return self.some(numbers)
 
+    def near(self, at: Ints, number: int) -> Words | None:
+        """From each of `at` on, 64 places as a word of their own; None where most have fewer than `number` of ours.
+
+        There must be so many at all; `at` does not decrease. A place found so costs a third of what select takes.
+        """
+        return self._from(at) if enough(self._from(at[:: len(at) // SAMPLE + 1]), number) else None
+
+    def _from(self, at: Ints) -> Words:
+        word = at >> 6
+        passed = (at & 63).view(np.uint64)
+        found: Words = self.words[word]
+        found >>= passed
+        # Behind the last word comes the last again: what is there comes after all that one may ask for.
+        word += 1
+        if len(word) and word[-1] == len(self.words):
+            np.minimum(word, len(self.words) - 1, out=word)
+        more = self.words[word]
+        more <<= _ONE
+        np.subtract(63, passed, out=passed)
+        more <<= passed
+        found |= more
+        return found
+
     def _select(self, word: Ints, numbers: Ints) -> Ints:
         wanted = (numbers - self.before[word]).view(np.uint64)
         found: Ints = (word << 6) + _select_in(self.words[word], wanted)
@@ -247,7 +289,7 @@ class Ranked:
         """The first place at or behind each of `at`; there must be one."""
         word = at >> 6
         left = self.words[word] & (_ALL << (at & 63).view(np.uint64))
-        found: Ints = (word << 6) + _lowest(left)
+        found: Ints = (word << 6) + lowest(left)
         missing = np.flatnonzero(left == 0)
         if len(missing):
             word = word[missing] + 1
@@ -255,19 +297,36 @@ class Ranked:
             if not left.all():  # further than one word away
                 word = np.searchsorted(self.through, self.before[word], side="right")
                 left = self.words[word]
-            found[missing] = (word << 6) + _lowest(left)
+            found[missing] = (word << 6) + lowest(left)
         return found
 
 
 _STEPS = 8  # words to walk before a search is quicker
+SAMPLE = 64  # places that tell whether those asked for are near
 _ONE, _ALL = np.uint64(1), np.uint64(2**64 - 1)
 _PAIRS, _FOURS, _BYTES = (np.uint64(int(h * (16 // len(h)), 16)) for h in ("55", "33", "0f"))
 _EACH, _TOPS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 
 
-def _lowest(words: Words) -> Bytes:
+def enough(sample: Words, number: int) -> bool:
+    """Whether most words have so many places."""
+    return bool(4 * np.count_nonzero(np.bitwise_count(sample) >= number) >= 3 * len(sample))
+
+
+def lowest(words: Words) -> Bytes:
     """The number of each word's lowest bit; 64 where none is set."""
-    return np.bitwise_count(~words & (words - _ONE))
+    below = words - _ONE
+    below &= ~words
+    return cast(Bytes, np.bitwise_count(below))
+
+
+def without_lowest(words: Words, number: int) -> Words:
+    """The words without their `number` lowest bits. Changes them in place."""
+    below = np.empty_like(words)
+    for _ in range(number):
+        np.subtract(words, _ONE, out=below)
+        words &= below
+    return words
 
 
 def _select_in(words: Words, wanted: Words) -> Ints:

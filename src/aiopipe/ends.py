@@ -2,7 +2,8 @@
 
 Most columns of most files are never named. Listing where each of their fields ends takes longer than all the
 rest of a filter, so a rectangular block keeps its separators as bits, and field k of record r ends at separator
-r * columns + k: a select, for the columns and the records that are asked for.
+r * columns + k: a select, for the columns and the records that are asked for. Where that is near the record's start,
+as it mostly is, the bits from there on are looked at by themselves.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from aiopipe.arrays import Ints
-from aiopipe.bits import Ranked, places
+import numpy as np
+
+from aiopipe.arrays import Ints, Words
+from aiopipe.bits import SAMPLE, Ranked, enough, lowest, places, without_lowest
 
 __all__ = ["Counted", "Ends", "Table"]
 
@@ -71,7 +74,7 @@ class Table(Ends):
         return Table(self.ends[:records])
 
 
-_FEW = 6  # columns of all records, from where on one list of all separators is quicker
+_FAR = 4  # columns near the starts of the records, in the time of one that is not
 
 
 class Counted(Ends):
@@ -87,6 +90,7 @@ class Counted(Ends):
         self.last = last
         self.records, self.columns = len(last), columns
         self._asked = 0
+        self._seen: tuple[Ints | None, Ints, Words | None] | None = None
         self._table: Ints | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -94,29 +98,70 @@ class Counted(Ends):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the bits, and of the table if there is one."""
-        return self.separators.nbytes + self.last.nbytes + (0 if self._table is None else self._table.nbytes)
+        """Bytes of the bits, and of what was kept of them: the table, the places near the starts."""
+        kept = [a for a in (self._table, *(self._seen or ())) if a is not None and a is not self.starts]
+        return self.separators.nbytes + int(self.last.nbytes) + sum(int(a.nbytes) for a in kept)
 
     def of(self, k: int, rows: Ints | None) -> Ints:
         """The separators numbered k, columns + k, 2 * columns + k, ..."""
         if k == self.columns - 1:
             return self.last if rows is None else self.last[rows]
-        if self._table is not None:
-            return self._table[:, k] if rows is None else self._table[rows, k]
-        if rows is not None and 4 * len(rows) < self.records:
-            return self.separators.some(rows * self.columns + k, self.starts[rows])
-        self._asked += 1
-        if self._asked > _FEW:
+        at, near = self._near(k, rows)
+        if self._listed:
             return self.table()[:, k] if rows is None else self.table()[rows, k]
+        if near is not None:
+            return self._next(without_lowest(near, k), at, k, rows)
+        if rows is not None and 4 * len(rows) < self.records:
+            return self.separators.some(rows * self.columns + k, at)
         ends = self.separators.every(k, self.columns, self.records)
         return ends if rows is None else ends[rows]
 
     def span(self, k: int, rows: Ints | None, starts: Ints) -> tuple[Ints, Ints]:
         """As in `Ends`; where a field ends is quickly found from where it begins."""
-        begin = (starts if rows is None else starts[rows]) if k == 0 else self.of(k - 1, rows) + 1
-        if k == self.columns - 1 or self._table is not None:
-            return begin, self.of(k, rows)
-        return begin, self.separators.first_from(begin)
+        if k in (0, self.columns - 1) or self._table is not None:
+            return super().span(k, rows, starts)
+        at, near = self._near(k, rows)
+        if near is None:
+            begin = self.of(k - 1, rows) + 1
+            return begin, self.separators.first_from(begin)
+        begin = self._next(without_lowest(near, k - 1), at, k - 1, rows)
+        begin += 1
+        return begin, self._next(without_lowest(near, 1), at, k, rows)
+
+    def _near(self, k: int, rows: Ints | None) -> tuple[Ints, Words | None]:
+        """Where the records start, and the 64 places from there on, unless separator k is further away.
+
+        Kept for the next column of the same records: an encoder asks for one after the other.
+        """
+        seen = self._seen
+        if self._table is not None:
+            return self.starts, None
+        if seen is None or seen[0] is not rows:
+            seen = (rows, self.starts if rows is None else self.starts[rows], None)
+        _, at, near = seen
+        if near is None:
+            near = self.separators.near(at, k + 1)
+            self._seen = (rows, at, near)
+        elif not enough(near[:: len(near) // SAMPLE + 1], k + 1):
+            near = None
+        if rows is None or 4 * len(rows) >= self.records:
+            self._asked += _FAR if near is None else 1
+        return at, None if near is None else near.copy()
+
+    def _next(self, near: Words, at: Ints, k: int, rows: Ints | None) -> Ints:
+        """Where separator k of the records is, whose 64 places from `at` on are `near`, those before k left out."""
+        offset = lowest(near)
+        found = at + offset
+        far = np.flatnonzero(offset == 64)
+        if len(far):
+            numbers = (far if rows is None else rows[far]) * self.columns + k
+            found[far] = self.separators.some(numbers, at[far])
+        return found
+
+    @property
+    def _listed(self) -> bool:
+        """Whether there is a list of all separators, or should be one by now: it takes as long as so many columns."""
+        return self._table is not None or self._asked > 4 + self.columns // 2
 
     def table(self) -> Ints:
         """All separators, listed."""

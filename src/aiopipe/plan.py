@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from aiopipe.codec.chunk import decode
@@ -40,6 +40,10 @@ class Step:
     placement: str
     scope: Scope = Scope()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        carried = self.stage.carries(self.scope) if isinstance(self.stage, Apply) else ()
+        return (_step, (tuple(getattr(self, f.name) for f in fields(self)), carried))
+
     def run(self, parcel: Any) -> Any:
         """Do the step's work on one parcel; only for the shapes that need no loop."""
         if self.shape == "decode":
@@ -57,6 +61,11 @@ class Step:
         if self.kind == "records" and not parcel.columns:
             return parcel  # an empty file has no columns, and nothing for a stage to do
         return self.stage.apply(parcel, self.scope)
+
+
+def _step(values: tuple[Any, ...], carried: tuple[Any, ...]) -> Step:
+    """A step in another process, where what its stage carries has just been unpickled."""
+    return Step(*values)
 
 
 @dataclass(frozen=True)

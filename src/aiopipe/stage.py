@@ -387,6 +387,10 @@ class Apply(Transform):
         """The batch transformed. Pure: the same batch and scope give the same result, in any process."""
         raise NotImplementedError
 
+    def carries(self, scope: Scope) -> tuple[Any, ...]:
+        """What is sent along to another process, so that `apply` need not make it there: unpickling it is enough."""
+        return ()
+
 
 @dataclass(frozen=True, repr=False)
 class Flow(Transform):

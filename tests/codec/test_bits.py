@@ -113,3 +113,32 @@ def test_select_gives_the_places_with_the_numbers_asked_for(found, data):
     most = max(0, -(-(len(order) - first) // step))
     number = data.draw(st.integers(0, most))
     assert ranked.every(first, step, number).tolist() == order[first::step][:number]
+
+
+@settings(max_examples=300)
+@given(SPREADS, st.sets(st.integers(0, 1000)), st.integers(0, 70))
+@example(set(range(1001)), set(range(0, 900, 7)), 64)
+@example({0, 63, 64, 127, 128}, {0, 1, 63, 64}, 1)
+def test_what_is_near_is_a_word_of_its_own(found, asked, number):
+    order = sorted(found)
+    # No more may be asked for than there is from there on.
+    at = np.array([a for a in sorted(asked) if sum(f >= a for f in order) >= number], np.int64)
+    near = Ranked(packed(found)).near(at, number)
+    held = [sum(a <= f < a + 64 for f in order) >= number for a in at.tolist()]
+    if near is None:
+        assert len(at) > 0 and not all(held)
+        return
+    assert len(at) > 64 or 4 * sum(held) >= 3 * len(held)
+    for k in range(number):
+        offsets = bits.lowest(bits.without_lowest(near.copy(), k)).tolist()
+        for a, offset, enough in zip(at.tolist(), offsets, held, strict=True):
+            if enough:
+                assert a + offset == [f for f in order if f >= a][k]
+
+
+@pytest.mark.parametrize("number", range(66))
+def test_lowest_bits_go_one_after_the_other(number):
+    words = np.array([0, 1, 1 << 63, (1 << 64) - 1, 0xF0F0], np.uint64)
+    assert bits.lowest(words).tolist() == [64, 0, 63, 0, 4]
+    kept = [[i for i in range(64) if int(w) >> i & 1][number:] for w in words]
+    assert bits.without_lowest(words, number).tolist() == [sum(1 << i for i in k) for k in kept]

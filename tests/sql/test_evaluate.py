@@ -126,6 +126,24 @@ def test_text_is_what_duckdb_writes(text: str, values: list[object]):
     assert compile_expression(text, TYPES).text_values(COLUMNS, 3).values.to_pylist() == values
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("year(d) + month(d)", ["1971", "1971", None]),
+        ("date_trunc('hour', m)", ["1970-01-01 00:00:00", "1970-01-01 00:00:00", None]),
+        ("strftime(m, '%Y/%m')", ["1970/01", "1970/01", None]),
+        ("strftime(z, '%H:%M')", ["00:00", "00:00", None]),
+        ("date_part('hour', z)", ["0", "0", None]),
+        ("dayname(z)", ["Thursday", "Thursday", None]),
+        ("date_diff('day', d, DATE '1970-01-03')", ["2", "1", None]),
+        ("age(m, TIMESTAMP '1970-01-01')", ["00:00:00", "00:00:00.000001", None]),
+        ("timezone('UTC', z)", ["1970-01-01 00:00:00", "1970-01-01 00:00:00.000001", None]),
+    ],
+)
+def test_what_depends_on_the_time_zone_is_told_in_utc(text: str, values: list[object]):
+    assert compile_expression(text, TYPES).text_values(COLUMNS, 3).values.to_pylist() == values
+
+
 SHORT = st.integers(-(10**6), 10**6).map(lambda v: v / 100) | st.integers(-(10**16), 10**16).map(float)
 EDGES = st.sampled_from(
     [1e20, 1.0, 0.1 + 0.2, -0.0, 0.0, 1e-7, 1e-5, 9.99e-5, 1e-4, 1e10, 9999999999.5, 1e15, 1e16, 5e-324,
@@ -134,8 +152,15 @@ EDGES = st.sampled_from(
 DOUBLED = {2.0**81, 2.0**91, 2.0**807}  # DuckDB 1.4 to 2.0 write these wrong, see aiopipe.sql.text
 
 
+WHOLE = st.integers(-(10**11), 10**11).map(float)
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.none() | EDGES | SHORT | st.floats(), max_size=40))
+@given(
+    st.lists(st.none() | EDGES | SHORT | st.floats(), max_size=40)
+    | st.lists(st.none() | WHOLE, max_size=40)
+    | st.lists(st.sampled_from([None, -0.0, 0.0, 7.0, 9999999999.0]), max_size=10)
+)
 def test_text_of_a_double_is_what_duckdb_writes(values: list[float | None]):
     column = pa.array([v for v in values if v is None or abs(v) not in DOUBLED], pa.float64())
     found = compile_expression("x", TYPES).text_values({"x": column}, len(column)).values

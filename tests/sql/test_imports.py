@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from aiopipe import Derive, Filter, Read, Write
+from aiopipe.batch import Header, Segment
+from aiopipe.codec.chunk import Chunk
+from aiopipe.codec.dialect import Dialect
+from aiopipe.fuse import fuse
+from aiopipe.model import FileRef
+from aiopipe.plan import make_plan
+from aiopipe.stage import Scope
 
 WORK = """
 import sys
@@ -35,6 +45,45 @@ def run(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
 def test_duckdb_is_imported_at_the_first_expression_and_leaves_quietly():
     done = run(WORK + EVALUATE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+TRAVELLED = """
+import pickle, sys
+node, chunk, other = pickle.load(open(sys.argv[1], "rb"))
+encoded, tallies = node.run(chunk)
+assert bytes(encoded.bodies[0]) == b"2,x,4\\n3,y,6\\n", encoded
+assert [t.given for t in tallies] == [3, 2, 2, 2], tallies
+assert "duckdb" not in sys.modules, "an expression that Arrow computes was parsed before it came here"
+again, _ = pickle.loads(pickle.dumps(node)).run(chunk)
+assert again.bodies == encoded.bodies and "duckdb" not in sys.modules
+encoded, _ = other.run(chunk)
+assert bytes(encoded.bodies[0]) == b"2,X\\n3,Y\\n" and "duckdb" in sys.modules, encoded
+"""
+
+
+def test_a_node_that_came_from_another_process_computes_without_duckdb_what_arrow_can(tmp_path: Path):
+    scope = Scope({"a": "BIGINT", "b": "VARCHAR"}, complete=True)
+    header = Header(("a", "b"), (b"a", b"b"))
+    whole = Segment(FileRef("f.csv", "f.csv", 0), 0, True, 0, 0)
+    chunk = Chunk(b"1,w\n2,x\n3,y\n", header, Dialect(), (whole,))
+    read, write = Read("f.csv"), Write(str(tmp_path / "out.csv"))
+    nodes = []
+    for pipeline in (
+        read | Filter("a > 1") | Derive(c="a * 2") | write,
+        read | Filter("a > 1") | Derive(b="upper(b)") | write,
+    ):
+        nodes += [n for n in fuse(make_plan(pipeline.stages).typed(scope)) if n.shape == "hop"]
+    sent = tmp_path / "sent"
+    sent.write_bytes(pickle.dumps((nodes[0], chunk, nodes[1])))
+    done = subprocess.run(
+        [sys.executable, "-c", TRAVELLED, str(sent)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_step_that_cannot_be_compiled_travels_all_the_same():
+    plan = make_plan((Read("f.csv") | Filter("length(a, b) > 1") | Write("out.csv")).stages)
+    assert pickle.loads(pickle.dumps(plan)) == plan
 
 
 def test_threads_leave_quietly():

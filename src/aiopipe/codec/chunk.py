@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -83,8 +84,13 @@ def decode(chunk: Chunk) -> Batch:
         found.numbers,
         found.quoted,
     )
-    columns = tuple(Column(name, k) for k, name in enumerate(chunk.header.names))
-    return Batch(body, columns, None, tuple(_rejected(body, bad) for bad in found.bad))
+    return Batch(body, _columns(chunk.header.names), None, tuple(_rejected(body, bad) for bad in found.bad))
+
+
+@lru_cache(maxsize=64)
+def _columns(names: tuple[str, ...]) -> tuple[Column, ...]:
+    """The columns of a file: the same for all of its chunks."""
+    return tuple(Column(name, k) for k, name in enumerate(names))
 
 
 def _edges(chunk: Chunk) -> list[tuple[int, int]]:

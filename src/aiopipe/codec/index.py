@@ -85,10 +85,10 @@ def _rectangle(marks: _Marks, columns: int) -> Index | None:
     n = bits.count(marks.newlines)
     if separators.total != n * columns:
         return None
-    # There are as many line feeds as records; if every last separator is one, no other is.
-    ends = separators.every(columns - 1, columns, n)
-    closing = ends[:-1] if n and int(ends[-1]) == len(marks.b) else ends
-    if not (marks.b[closing] == 10).all():
+    # Line feeds are few and quickly listed; where each is the last of its `columns` separators, counted from the
+    # first of all, no record has more or fewer.
+    ends = bits.places(marks.newlines)
+    if not np.array_equal(separators.rank(ends), np.arange(columns - 1, n * columns, columns, dtype=np.int32)):
         return None
     starts, stops, stems = _lines(marks, ends)
     if columns == 1 and bool((stems == starts).any()):

@@ -112,11 +112,16 @@ class Session:
         finally:
             self.connection.unregister("batch")
 
-    def functions(self) -> list[tuple[str, str, str | None, str | None]]:
-        """(name, kind, stability, macro body) of every function DuckDB knows here."""
-        return self.connection.execute(
-            "SELECT DISTINCT lower(function_name), function_type, stability, macro_definition FROM duckdb_functions()"
+    def functions(self) -> list[tuple[str, str, str | None, str | None, bool]]:
+        """(name, kind, stability, macro body, whether it makes something of an instant, or one) of every function."""
+        rows = self.connection.execute(
+            "SELECT DISTINCT lower(function_name), function_type, stability, macro_definition, parameter_types,"
+            " return_type FROM duckdb_functions()"
         ).fetchall()
+        return [
+            (*row, bool(taken) and any("TIME ZONE" in str(t) or "TIMESTAMPTZ" in str(t) for t in (*taken, made)))
+            for *row, taken, made in rows
+        ]
 
     def close(self) -> None:
         """Let go of the connection; the session is of no more use."""

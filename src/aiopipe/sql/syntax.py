@@ -12,7 +12,7 @@ from aiopipe.sql.refuse import CLOCKS, refusal
 from aiopipe.sql.session import session
 from aiopipe.sql.tree import Node, arguments, children, keyword_lambda, lambda_names, name, start
 
-__all__ = ["BEFORE", "Parsed", "Reference", "parse", "wrap"]
+__all__ = ["BEFORE", "Parsed", "Reference", "parse", "remember", "wrap"]
 
 BEFORE = "SELECT ("
 # The newline ends a comment that would otherwise swallow the parenthesis.
@@ -49,7 +49,11 @@ def wrap(text: str) -> str:
     return f"{BEFORE}{text}{AFTER}"
 
 
-@lru_cache(maxsize=512)
+_KEPT = 512  # expressions, for whoever asks again
+_sent: dict[str, Parsed] = {}
+
+
+@lru_cache(maxsize=_KEPT)
 def parse(text: str) -> Parsed:
     """The columns that an SQL expression names; ExpressionError, with a caret, for what cannot be evaluated.
 
@@ -57,11 +61,18 @@ def parse(text: str) -> Parsed:
     ('amount', 'status')
     """
     try:
-        return _parse(text)
+        return _sent.get(text) or _parse(text)
     except RecursionError:
         raise expression_error(
             "the expression is nested too deeply", text, None, "split it over several columns"
         ) from None
+
+
+def remember(parsed: Parsed) -> None:
+    """Take what another process has parsed: this one need not import duckdb for it."""
+    if len(_sent) >= _KEPT:
+        _sent.clear()
+    _sent[parsed.text] = parsed
 
 
 def _parse(text: str) -> Parsed:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from aiopipe.arrays import mask_array
+from aiopipe.arrays import mask_array, place_array
+from aiopipe.batch import Batch, Body
+from aiopipe.codec.inplace import IN_PLACE, cast_in_place
 from aiopipe.codec.types import cast
-from aiopipe.errors import ExpressionError, UnknownNameError, UsageError, column_hint
+from aiopipe.errors import AiopipeError, ExpressionError, UnknownNameError, UsageError, column_hint
 from aiopipe.sql import compile_expression, parse
 from aiopipe.stage import Scope
 
-__all__ = ["check", "compiled", "evaluated"]
+__all__ = ["carried", "check", "compiled", "evaluated"]
 
 
 def compiled(text: str, scope: Scope) -> Any:
@@ -23,6 +25,14 @@ def compiled(text: str, scope: Scope) -> Any:
         if name not in types and not any(name.lower() == t.lower() for t in types):
             types[name] = "VARCHAR"
     return compile_expression(text, types)
+
+
+def carried(texts: Iterable[str], scope: Scope) -> tuple[Any, ...]:
+    """The expressions for a process that has not parsed them; none where one is refused, which is told elsewhere."""
+    try:
+        return tuple(compiled(text, scope) for text in texts)
+    except AiopipeError:
+        return ()
 
 
 def check(text: str, scope: Scope, stage: str, *, boolean: bool) -> str:
@@ -72,7 +82,11 @@ def evaluated(batch: Any, scope: Scope, stage: str, wanted: Sequence[tuple[str, 
     reasons: dict[int, str] = {}
     hint = ""
     for name in names:
-        values, kind = batch.values(name), scope.types.get(name, "VARCHAR")
+        kind = scope.types.get(name, "VARCHAR")
+        columns[name] = _in_place(batch, name, kind, scope)
+        if columns[name] is not None:
+            continue
+        values = batch.values(name)
         columns[name], bad = cast(values, kind, scope.nulls)
         if bad is not None:
             for i in np.flatnonzero(bad).tolist():
@@ -93,3 +107,31 @@ def evaluated(batch: Any, scope: Scope, stage: str, wanted: Sequence[tuple[str, 
     keep = mask_array(~mask)
     left = batch.reject(mask, stage, reasons.__getitem__, hint or "guard the expression, as in CASE or TRY_CAST")
     return left, [r.filter(keep) for r in results]
+
+
+def _in_place(batch: Batch, name: str, kind: str, scope: Scope) -> Any | None:
+    """A typed column made from where its fields stand, if all of them fit: half of the time of making text first.
+
+    One that was made for all records, as a filter does, is there for the stages behind it.
+    """
+    column, body, rows = batch.column(name), batch.body, batch.rows
+    if kind not in IN_PLACE or column.computed or not _legible(body, scope.nulls):
+        return None
+    key = (column.field, kind, scope.nulls)
+    known = body.typed.get(key)
+    if known is not None:
+        return known if rows is None else known.take(place_array(rows))
+    made = cast_in_place(body.buffer, *body.bare(column.field, rows), kind, scope.nulls)
+    if rows is None and made is not None:
+        body.typed[key] = made
+    return made
+
+
+def _legible(body: Body, nulls: frozenset[str]) -> bool:
+    """Whether numbers, times and null tokens are told by bytes between quotes, as by values: so if none has a quote."""
+    quote = body.header.quote.decode() if body.quoted else ""
+    if quote not in ("", '"', "'"):
+        return False
+    return all(
+        (token.isascii() or body.header.encoding == "utf-8") and not (quote and quote in token) for token in nulls
+    )

@@ -58,6 +58,12 @@ class Derive(Apply):
 
         return frozenset(c for _, text in self.columns for c in parse(text).columns)
 
+    def carries(self, scope: Scope) -> tuple[Any, ...]:
+        """The expressions, parsed."""
+        from aiopipe.stages._expressions import carried
+
+        return carried([text for _, text in self.columns], scope)
+
     @property
     def wants_types(self) -> bool:
         """True: the expressions' columns need types."""

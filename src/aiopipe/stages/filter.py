@@ -43,6 +43,12 @@ class Filter(Apply):
 
         return frozenset(parse(self.where).columns)
 
+    def carries(self, scope: Scope) -> tuple[Any, ...]:
+        """The expression, parsed."""
+        from aiopipe.stages._expressions import carried
+
+        return carried([self.where], scope)
+
     @property
     def wants_types(self) -> bool:
         """True: the expression's columns need types."""

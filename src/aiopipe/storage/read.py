@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
+import contextlib
 import errno
 import io
 import os
@@ -368,12 +370,19 @@ async def _blocks(item: Input, context: Context, block: int, opened: list[Versio
         raw, count = _raw(fd, file, before, units)
         with raw:
             handle = wrap(raw, executor=getattr(context, "files", None))
-            while data := await settled(handle.read(block)):
-                count += len(data)
-                yield data
-                if context.stopping and count != before.st_size:
-                    context.found.cut = True
-                    return
+            # The next block is read while this one is cut: one after the other would be the slowest of all stages.
+            coming = asyncio.ensure_future(handle.read(block))
+            try:
+                while data := await settled(coming):
+                    count += len(data)
+                    coming = asyncio.ensure_future(handle.read(block))
+                    yield data
+                    if context.stopping and count != before.st_size:
+                        context.found.cut = True
+                        return
+            finally:
+                with contextlib.suppress(OSError):
+                    await settled(coming)  # nobody closes the file under it
             _unchanged(file, before, os.fstat(fd), count)
     except OSError as error:  # of a read, or of the close
         raise trouble(file, error) from None
