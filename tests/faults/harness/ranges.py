@@ -111,7 +111,7 @@ def ending_itself(after: int) -> Iterator[None]:
 
 
 def wrong_after(root: Path, seed: int) -> tuple[list[str], int, int]:
-    """What was wrong with the job of this seed, how many of its runs were killed, and records that this did not cost."""
+    """What was wrong with the job of this seed, how many of its runs were killed, and records they did not cost."""
     root.mkdir()
     job = Large(root, seed)
     job.prepare()
