@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from typing import Any
 
 # Imported before the clock starts, as the peers' modules are.
@@ -55,7 +56,25 @@ def careless(source: str, target: str) -> dict[str, Any]:
     return run(late(source), target, ledger=False)
 
 
+def killed(source: str, target: str) -> dict[str, Any]:
+    """The filter, killed when more than 85 % of the only file is in the ledger."""
+    from aiopipe.job.ranges import Ranges
+
+    [file] = os.scandir(source)
+    keep, size = Ranges.keep, file.stat().st_size
+
+    def last(self: Any, file: Any, reached: Any) -> None:
+        keep(self, file, reached)
+        if reached.byte > 0.85 * size:
+            self._ledger.wait()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Ranges.keep = last  # type: ignore[method-assign]
+    return run(late(source), target, ledger=True)
+
+
 JOBS = {
+    "killed": killed,
     "careless": careless,
     "careful": lambda s, t: run(late(s), t, ledger=True),
     "to-stdout": to_stdout,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aiopipe.job.stream import RowStream
     from aiopipe.job.watching import Watched
     from aiopipe.model import FileRef, Reject
+    from aiopipe.storage.ranges import Reached, Resumed
     from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Made
 
@@ -47,6 +48,7 @@ __all__ = [
     "Items",
     "Parcel",
     "Pipeline",
+    "Ranges",
     "Row",
     "Scope",
     "Shares",
@@ -112,8 +114,46 @@ class Scope:
     complete: bool = False
 
 
+class Ranges(Protocol):
+    """What a reader and a sink tell a job about large files, so that they can be gone on with in their middle.
+
+    See aiopipe.job.ranges, which is what they get.
+    """
+
+    def begin(self, file: FileRef) -> Resumed | None:
+        """Where to begin with a file, if an earlier run got somewhere; None for its first byte. In the loop."""
+        ...
+
+    def cut(self, file: FileRef, part: int, byte: int) -> None:
+        """Chunk number `part` of a file begins at this byte, and at a record. In the loop."""
+        ...
+
+    def resumed(self, file: FileRef) -> Resumed | None:
+        """What `begin` said."""
+        ...
+
+    def mark(self, file: FileRef, part: int) -> Reached | None:
+        """All chunks before `part` have come to the sink: what it must complete, and give to `keep`. In the loop.
+
+        None where the file cannot be gone on with.
+        """
+        ...
+
+    def keep(self, file: FileRef, reached: Reached) -> None:
+        """What came of a file up to there is on the disk. Blocks."""
+        ...
+
+
 class Units(Protocol):
-    """What sources and sinks tell a job that keeps a ledger; see aiopipe.job.units, which is what they get."""
+    """What sources and sinks tell a job that keeps a ledger; see aiopipe.job.units, which is what they get.
+
+    ranges: what is told of large files; None where none is gone on with in its middle.
+    """
+
+    @property
+    def ranges(self) -> Ranges | None:
+        """See above."""
+        ...
 
     def wants(self, file: FileRef) -> bool:
         """Whether a file is to be read: False for one that is done and unchanged. Blocks."""
@@ -203,6 +243,11 @@ class Stage:
     @property
     def per_unit(self) -> bool:
         """Whether what it does for one input file depends on that file alone, so that it can be redone alone."""
+        return False
+
+    @property
+    def per_record(self) -> bool:
+        """Whether what becomes of a record depends on that record alone: a file can be gone on with in its middle."""
         return False
 
     def fingerprint(self) -> Mapping[str, str]:
@@ -332,6 +377,11 @@ class Apply(Transform):
     def per_unit(self) -> bool:
         """True: it has no memory."""
         return True
+
+    @property
+    def per_record(self) -> bool:
+        """True of ours. One of your own gets whole batches, and may look at records together: it says itself."""
+        return type(self).__module__.startswith("aiopipe.")
 
     def apply(self, batch: Any, scope: Scope) -> Any:
         """The batch transformed. Pure: the same batch and scope give the same result, in any process."""

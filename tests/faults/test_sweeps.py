@@ -44,19 +44,21 @@ def swept(place, *faults, job="mirror", workers=1, sample=0, variant="", needs=3
     return [f"{name} {wrong}" for name, one in found.items() for wrong in one["wrong"]]
 
 
-@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 3)])
+@pytest.mark.parametrize(
+    ("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 3), ("ranges", 1), ("ranges", 3), ("resumed", 2)]
+)
 def test_a_run_killed_before_any_of_its_calls_is_as_good_as_new_after_the_next_one(job, workers, place):
     assert swept(place, "kill", job=job, workers=workers, sample=10) == []
 
 
-@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("one", 3)])
+@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("one", 3), ("ranges", 2), ("resumed", 1)])
 def test_any_call_that_fails_ends_in_words_and_is_mended_by_the_next_run(job, workers, place):
     """A full or broken disk, a read-only one, too many open files, interrupted calls, writes cut short."""
     faults = ["enospc", "eio", "eintr", "emfile", "erofs", "short"]
-    assert swept(place, *faults, job=job, workers=workers, sample=4) == []
+    assert swept(place, *faults, job=job, workers=workers, sample=6 if job == "resumed" else 4) == []
 
 
-@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 1)])
+@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 1), ("ranges", 3)])
 def test_an_output_has_its_name_only_when_its_bytes_are_on_a_slow_disk(job, workers, place):
     assert swept(place, "slow", job=job, workers=workers, needs=2) == []
 
@@ -71,6 +73,24 @@ def test_real_runs_killed_at_random_moments_come_to_the_same_end(place):
     print(f"{found['points']} runs killed")
     assert found["wrong"] == []
     assert found["points"] >= 3
+
+
+def test_of_a_large_file_no_more_is_done_again_than_what_came_after_the_last_range(place):
+    """Any stages that remember nothing; 100 seeds in full."""
+    seeds = ["--seeds", "100"] if FULL else ["--first", "3", "--seeds", "3"]
+    command = [sys.executable, "-m", "tests.faults.harness.ranges", str(place), *seeds]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000 if FULL else 120, cwd=HOME)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    print(f"{found['points']} runs killed, {found['spared']:,} records not done again")
+    assert found["wrong"] == []
+    assert found["points"] >= 3
+    assert found["spared"]
+
+
+def test_a_range_that_is_noted_before_its_bytes_are_on_the_disk_is_found_out(place):
+    wrong = swept(place, "slow", job="ranges", variant="early-range", needs=2)
+    assert any("its bytes are not synced" in one for one in wrong)
 
 
 def test_a_writer_that_writes_in_place_is_found_out(place):

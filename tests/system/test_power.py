@@ -27,7 +27,7 @@ def cut(place, variant="", job="mirror", workers=1, sample=8):
     return found["wrong"]
 
 
-@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 1)])
+@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 1), ("ranges", 1)])
 def test_without_power_at_any_call_nothing_is_torn_and_the_next_run_heals(job, workers, tmp_path):
     assert cut(tmp_path, job=job, workers=workers) == []
 

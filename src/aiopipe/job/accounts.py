@@ -18,6 +18,7 @@ from aiopipe.job.report import BranchReport, Report, StageReport
 from aiopipe.job.units import Units
 from aiopipe.model import FileRef, Reject
 from aiopipe.plan import Plan
+from aiopipe.storage.ranges import Reached
 
 __all__ = ["Accounts"]
 
@@ -162,13 +163,22 @@ class Accounts:
     def _kept(self) -> int:
         return self._rejects.kept if isinstance(self._rejects, LedgerRejects) else 0
 
-    def settle(self, number: int) -> None:
-        """All of the file with this number has reached the sink: what was set aside of it goes to the ledger."""
+    def before(self, number: int, part: int) -> tuple[int, int] | None:
+        """Lines and records of the file with this number before chunk `part`; None while that is not known."""
+        return self._places.before(number, part)
+
+    def resume(self, number: int, reached: Reached) -> None:
+        """The file with this number is read from there on: what an earlier run did of it stands before."""
+        self._places.begin(number, reached.part, reached.lines, reached.taken)
+
+    def settle(self, number: int, before: int | None = None) -> None:
+        """All of the file with this number (before chunk `before`) has reached the sink: rejects go to the ledger."""
         if not isinstance(self._rejects, LedgerRejects) or not (self._waiting or self._ready):
             return
-        mine = sorted(entry for entry in self._waiting if entry[-1].file.index == number)
+        edge = (number + 1, 0, 0) if before is None else (number, before, 0)
+        mine = sorted(entry for entry in self._waiting if (number, 0, 0) <= entry[0] < edge)
         if mine:
-            self._waiting = [entry for entry in self._waiting if entry[-1].file.index != number]
+            self._waiting = [entry for entry in self._waiting if not (number, 0, 0) <= entry[0] < edge]
             heapify(self._waiting)
         # What came out of the heap before stands before these in the input.
         ready, self._ready = self._ready, []

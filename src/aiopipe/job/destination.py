@@ -15,11 +15,13 @@ from aiopipe.job.ledger import (
     Reader,
     begin_run,
     disown,
+    drop_ranges,
     end_run,
     forget,
     use_pipeline,
 )
 from aiopipe.job.lock import Lock
+from aiopipe.job.ranges import remove_temporaries, still_there
 from aiopipe.storage.version import Version, checksum_of
 from aiopipe.storage.write import attempt, make_directories, sync_directories, temporary_of, trouble
 
@@ -85,6 +87,7 @@ class Destination:
     def _sweep(self) -> None:
         """Remove the temporaries of runs that never said they had ended: no other files, and no live run's."""
         assert self.reader is not None
+        kept = self._sweep_ranges(self.reader)
         unclean = self.reader.unclean()
         dead = {str(r["attempt"]) for r in unclean} - {attempt()}
         if not dead:
@@ -92,7 +95,7 @@ class Destination:
         found = [
             path
             for path in [*_below(self.path), *_in(p for r in unclean for p in r["places"])]
-            if temporary_of(os.path.basename(path)) in dead
+            if temporary_of(os.path.basename(path)) in dead and os.path.relpath(path, self.path) not in kept
         ]
         for path in found:
             try:
@@ -101,6 +104,19 @@ class Destination:
                 continue
             except OSError as error:
                 raise trouble(path, error) from None
+
+    def _sweep_ranges(self, reader: Reader) -> set[str]:
+        """Forget what was done of files whose input, or whose temporary, is gone; the temporaries that are kept."""
+        kept, gone = set(), []
+        for path, ranges in reader.ranges().items():
+            if os.path.lexists(ranges[-1].source) and still_there(ranges, self.path):
+                kept |= {os.path.normpath(os.fsdecode(r.temporary)) for r in ranges}
+            else:
+                remove_temporaries(ranges, self.path)
+                gone.append(path)
+        if gone:
+            self.ledger.submit(drop_ranges(gone))
+        return kept
 
     def prune(self) -> int:
         """Remove outputs that the ledger owns and that no input stands behind any more; how many.

@@ -12,6 +12,7 @@ from aiopipe.errors import AiopipeError, UsageError
 from aiopipe.failures import Failures
 from aiopipe.job.destination import Destination
 from aiopipe.job.fingerprint import digest_of, parts_of
+from aiopipe.job.ranges import by_ranges
 from aiopipe.job.report import Report
 from aiopipe.job.units import Units
 from aiopipe.model import FileRef
@@ -91,6 +92,7 @@ class Keeper:
             parts,
             output_of=self._sink.output_of,
             whole=whole,
+            by_ranges=by_ranges(plan),
             force=self._force,
             tolerant=self._tolerant,
             stopping=lambda: pools.stopping,
@@ -118,6 +120,8 @@ class Keeper:
             if self._prune:
                 report.pruned = await self._pruned()
         report.unchanged, report.rejected_before = self.units.unchanged, self.units.kept_rejects
+        if (ranges := self.units.ranges) is not None:
+            report.resumed, report.read_before, report.paused = ranges.files, ranges.records, len(ranges.paused)
 
     async def _pruned(self) -> int:
         """Remove outputs whose input is gone; how many."""

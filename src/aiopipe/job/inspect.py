@@ -19,6 +19,7 @@ from aiopipe.job.destination import lock_path
 from aiopipe.job.fingerprint import changes
 from aiopipe.job.ledger import Key, Ledger, Reader, Unit, damage_outputs, ledger_path, open_ledger
 from aiopipe.job.lock import Lock, holder_of
+from aiopipe.job.ranges import held, size_of, still_there
 from aiopipe.job.report import counted
 from aiopipe.job.units import stale
 from aiopipe.model import display_path
@@ -69,10 +70,20 @@ def _answer(ledger: Reader, unit: Unit, path: str, home: str) -> Answer:
     if unit.state == "done" and unit.pipeline != latest:
         found = changes(ledger.parts(unit.pipeline), ledger.parts(latest))
         return Answer(shown, False, f"pipeline changed: {'; '.join(found)}", last)
-    reason, _ = stale(unit, os.fsdecode(unit.source) or path, home)
+    source = os.fsdecode(unit.source) or path
+    reason, _ = stale(unit, source, home)
     if reason is not None:
-        return Answer(shown, False, reason, last)
+        return Answer(shown, False, reason + _resuming(ledger, unit, latest, source, home), last)
     return Answer(shown, True, "input, pipeline and output are as they were", last)
+
+
+def _resuming(ledger: Reader, unit: Unit, pipeline: int, source: str, home: str) -> str:
+    """Where the next run goes on with a file that was not finished; "" where it begins at its beginning."""
+    with contextlib.suppress(OSError):
+        found = held(ledger.ranges().get(unit.key.path, []), pipeline, source, home, lambda: False)
+        if found is not None:
+            return f"; it resumes at {size_of(found.reached.byte)} of {size_of(found.version.size)}"
+    return ""
 
 
 def _home_of(path: str) -> str:
@@ -101,7 +112,8 @@ def _unit_of(ledger: Reader, path: str, home: str) -> Unit | None:
 class Status:
     """How a job stands: units by their state, records set aside, who is running.
 
-    done, running, failed: units; of a run that was killed or stopped, those it had begun are "unfinished".
+    done, running, failed: units; of a run that was killed or stopped, those it had begun are "unfinished". ranges: of
+    those, and of running ones, the large files of which a part is done: path, how many bytes, and of how many.
     """
 
     directory: str
@@ -114,6 +126,7 @@ class Status:
     holder: dict[str, Any] | None = None
     last: dict[str, Any] | None = None
     failures: list[tuple[str, str]] = field(default_factory=list)
+    ranges: list[tuple[str, int, int]] = field(default_factory=list)
 
     def as_mapping(self) -> dict[str, Any]:
         """The same as JSON has it."""
@@ -130,6 +143,7 @@ class Status:
             "running": self.holder,
             "last_run": self.last,
             "failures": [{"path": path, "message": message} for path, message in self.failures],
+            "resumable": [{"path": path, "byte": byte, "size": size} for path, byte, size in self.ranges],
         }
 
     def __str__(self) -> str:
@@ -138,6 +152,8 @@ class Status:
             f" {self.running:,} running, {self.unfinished:,} unfinished; {counted(self.rejected, 'record')} set aside"
         ]
         lines += [f"failed: {path}: {message}" for path, message in self.failures]
+        word = "resumes at" if self.holder is None else "done up to"
+        lines += [f"{path}: {word} {size_of(byte)} of {size_of(size)}" for path, byte, size in self.ranges]
         if self.unneeded:
             lines.append(f"{counted(self.unneeded, 'output')} of earlier runs that nothing makes any more (--prune)")
         if self.holder is not None:
@@ -157,6 +173,9 @@ def status(directory: str) -> Status:
             found.rejected += unit.rejected if unit.state == "done" else 0
             if unit.state == "failed":
                 found.failures.append((display_path(os.fsdecode(unit.source)), unit.message))
+        for some in ledger.ranges().values():
+            if last := still_there(some, directory):
+                found.ranges.append((display_path(os.fsdecode(last.source)), last.key.stop, last.size))
         for run in ledger.runs():
             outcome = run["outcome"] or ("running" if found.holder is not None else "killed")
             found.last = {"began": run["began"], "ended": run["ended"], "outcome": outcome}

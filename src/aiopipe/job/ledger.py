@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 from aiopipe.errors import InputError, OutputError
 from aiopipe.model import display_path
+from aiopipe.storage.ranges import Reached
 from aiopipe.storage.version import Version
 from aiopipe.storage.write import trouble
 
-__all__ = ["FOLDER", "Key", "Ledger", "Output", "Reader", "Unit", "ledger_path", "open_ledger"]
+__all__ = ["FOLDER", "Key", "Ledger", "Output", "Range", "Reader", "Unit", "ledger_path", "open_ledger"]
 
 FOLDER = ".aiopipe"
 SCHEMA = 1
@@ -48,6 +49,15 @@ CREATE TABLE outputs (path BLOB PRIMARY KEY, unit INTEGER NOT NULL, size INTEGER
 CREATE INDEX outputs_by_unit ON outputs (unit);
 CREATE TABLE rejects (run INTEGER, number INTEGER, start INTEGER, seq INTEGER, body TEXT,
                       PRIMARY KEY (run, number, start, seq)) WITHOUT ROWID;
+"""
+
+# Ledgers that were begun before there were ranges get it when they are opened.
+_RANGES = """
+CREATE TABLE IF NOT EXISTS ranges (path BLOB NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
+                    run INTEGER NOT NULL, number INTEGER NOT NULL, pipeline INTEGER NOT NULL, source BLOB, size INTEGER,
+                    part INTEGER, seen INTEGER, xxh128 BLOB, lines INTEGER, taken INTEGER, rejected INTEGER,
+                    given INTEGER, names TEXT, temporary BLOB, length INTEGER, sha256 BLOB, done_at REAL,
+                    PRIMARY KEY (path, start)) WITHOUT ROWID;
 """
 
 
@@ -119,6 +129,26 @@ class Unit:
     made: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A byte range of an input that is done: its output is the next bytes of a temporary, up to `length`.
+
+    Of a file that is not finished: when it is, the unit is the whole file, and its ranges are forgotten. key: path, and
+    the bytes [start, stop). run, number, pipeline, source: as for Unit. size: of the input then. The rest is counted
+    from the beginning of the file, and said in `storage.ranges.Reached`; temporary is below the destination, as bytes.
+    """
+
+    key: Key
+    run: int
+    number: int
+    pipeline: int
+    source: bytes
+    size: int
+    reached: Reached
+    temporary: bytes
+    done_at: float = 0.0
+
+
 _COLUMNS = (
     "id, path, start, stop, state, run, number, pipeline, source, why, size, mtime_ns, inode, ctime_ns, xxh128,"
     " read_at, done_at, seconds, taken, given, rejected, message, made"
@@ -130,6 +160,22 @@ _OUTPUT = "path, size, mtime_ns, inode, ctime_ns, sha256, damaged"
 
 def _output(row: Any) -> Output:
     return Output(row[0], Version(*row[1:5]), row[5], bool(row[6]))
+
+
+_RANGE = (
+    "path, start, stop, run, number, pipeline, source, size, part, seen, xxh128, lines, taken, rejected, given, names,"
+    " temporary, length, sha256, done_at"
+)
+
+
+def _range(row: Any) -> Range:
+    path, start, stop, run, number, pipeline, source, size, part, seen, xxh128 = row[:11]
+    lines, taken, rejected, given, names, temporary, length, sha256, done_at = row[11:]
+    columns = tuple(json.loads(names)) if names is not None else None
+    reached = Reached(
+        part, stop, seen, xxh128, lines, taken, rejected, given, columns, os.fsdecode(temporary), length, sha256
+    )
+    return Range(Key(path, start, stop), run, number, pipeline, source, size, reached, temporary, done_at)
 
 
 class Reader:
@@ -198,6 +244,15 @@ class Reader:
         """Runs that never said they had ended: attempt and places."""
         rows = self._rows("SELECT attempt, places FROM runs WHERE ended IS NULL", ())
         return [{"attempt": a, "places": [os.fsencode(p) for p in json.loads(places)]} for a, places in rows]
+
+    def ranges(self) -> dict[bytes, list[Range]]:
+        """The ranges of files that were not finished, in order, by the path of their unit."""
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'ranges'", ()):
+            return {}
+        found: dict[bytes, list[Range]] = {}
+        for row in self._each(f"SELECT {_RANGE} FROM ranges ORDER BY path, start", ()):
+            found.setdefault(row[0], []).append(_range(row))
+        return found
 
     def _rows(self, text: str, given: Sequence[Any]) -> list[Any]:
         return list(self._each(text, given))
@@ -395,9 +450,11 @@ def _created(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         if version == 0:
-            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} {_RANGES} PRAGMA user_version = {SCHEMA}; COMMIT;")
         elif version != SCHEMA:
             raise sqlite3.DatabaseError(f"it is of version {version}, not {SCHEMA}")
+        else:
+            connection.execute(_RANGES)
     except BaseException:
         connection.close()
         raise
@@ -416,6 +473,7 @@ def begin_run(attempt: str, host: str, places: Sequence[str]) -> Callable[[sqlit
         connection.execute(
             "DELETE FROM rejects WHERE NOT EXISTS (SELECT 1 FROM units AS u"
             " WHERE u.run = rejects.run AND u.number = rejects.number AND u.state = 'done')"
+            " AND NOT EXISTS (SELECT 1 FROM ranges AS g WHERE g.run = rejects.run AND g.number = rejects.number)"
         )
         cursor = connection.execute(
             "INSERT INTO runs (attempt, pid, host, began, places) VALUES (?, ?, ?, ?, ?)",
@@ -511,6 +569,7 @@ def finish_units(units: Sequence[Unit]) -> Operation:
                     f" VALUES (?, {here}, ?, ?, ?, ?, ?)",
                     (o.path, *u.key[:2], ours.size, ours.mtime_ns, ours.inode, ours.ctime_ns, o.sha256),
                 )
+        drop_ranges([u.key.path for u in units])(connection)
 
     return operation
 
@@ -543,6 +602,36 @@ def refresh_unit(key: Key, version: Version, read_at: int, outputs: Sequence[Out
             )
 
     return operation
+
+
+def add_range(found: Range) -> Operation:
+    """A range of a file is done, and its output is on the disk."""
+    r, names = found.reached, None if found.reached.names is None else json.dumps(found.reached.names)
+    values = (
+        *found.key, found.run, found.number, found.pipeline, found.source, found.size, r.part, r.seen, r.xxh128,
+        r.lines, r.taken, r.rejected, r.given, names, found.temporary, r.length, r.sha256, found.done_at,
+    )  # fmt: skip
+    marks = ", ".join("?" * len(values))
+    return lambda c: c.execute(f"INSERT OR REPLACE INTO ranges ({_RANGE}) VALUES ({marks})", values)
+
+
+def adopt_ranges(last: Range, run: int, number: int) -> Operation:
+    """Another run goes on behind `last`: ranges up to there, and their rejects, are its own; those behind go."""
+
+    def operation(connection: sqlite3.Connection) -> None:
+        path, mine = last.key.path, (last.run, last.number)
+        connection.execute("DELETE FROM ranges WHERE path = ? AND stop > ?", (path, last.key.stop))
+        connection.execute("UPDATE ranges SET run = ?, number = ? WHERE path = ?", (run, number, path))
+        where = "WHERE run = ? AND number = ? AND start = -1"
+        connection.execute(f"DELETE FROM rejects {where} AND seq >= ?", (*mine, last.reached.rejected))
+        connection.execute(f"UPDATE rejects SET run = ?, number = ? {where}", (run, number, *mine))
+
+    return operation
+
+
+def drop_ranges(paths: Sequence[bytes]) -> Operation:
+    """The files are finished, or done anew: nothing is gone on with."""
+    return lambda c: c.executemany("DELETE FROM ranges WHERE path = ?", [(p,) for p in paths])
 
 
 def fail_units(keys: Sequence[Key], message: str) -> Operation:

@@ -63,19 +63,25 @@ class Places:
 
     def base(self, reject: Reject) -> tuple[int, int] | None:
         """Lines and records of the file before the reject's part; None while an earlier one is not counted."""
-        if reject.part == 0:
-            return reject.head_lines, 0
-        bases = self._bases.get(reject.file.index)
-        sizes = self._sizes.get(reject.file.index, {})
+        return (reject.head_lines, 0) if reject.part == 0 else self.before(reject.file.index, reject.part)
+
+    def before(self, file: int, part: int) -> tuple[int, int] | None:
+        """Lines and records of a file, by its number, before one of its parts but the first."""
+        bases = self._bases.get(file)
+        sizes = self._sizes.get(file, {})
         if bases is None:
             return None
-        while len(bases) <= reject.part:
+        while len(bases) <= part:
             size = sizes.get(len(bases) - 1)
             if size is None:
                 return None
             lines, records = bases[-1]
             bases.append((lines + size[0], records + size[1]))
-        return bases[reject.part]
+        return bases[part]
+
+    def begin(self, file: int, part: int, lines: int, records: int) -> None:
+        """A file begins with this part, behind so many lines and records: nobody will ask for earlier parts."""
+        self._bases[file] = [(lines, records)] * (part + 1)
 
 
 class RejectsFile:

@@ -154,8 +154,10 @@ class Report:
     copied: what tees gave to branches besides the first. grouped: items that stand in batches, less the batches.
     unfinished: records of files that failed, or that a run asked to stop left out. files: inputs read to their
     end; outputs: files made visible. bytes_read, bytes_written, seconds: as they say. unchanged: inputs that an
-    earlier run finished, and this one did not read. rejected_before: records that were set aside of those. pruned:
-    outputs removed because their input is gone. interrupted: the run was asked to stop before its input ended.
+    earlier run finished, and this one did not read. resumed: large files that an earlier run had begun, and this one
+    went on with; read_before: the records of theirs that were done before, and are in no other number. rejected_before:
+    records that were set aside of what was passed over. paused: files not finished that the next run can go on with.
+    pruned: outputs removed because their input is gone. interrupted: the run was asked to stop before its input ended.
     skipped: paths passed over with the reason. failed: files that the run went on without. items: what `collect` kept.
     stages: of the trunk; inputs and branches have their own. debug: what a run with debug=True found in the event
     loop.
@@ -175,7 +177,10 @@ class Report:
     bytes_written: int = 0
     seconds: float = 0.0
     unchanged: int = 0
+    resumed: int = 0
+    read_before: int = 0
     rejected_before: int = 0
+    paused: int = 0
     pruned: int = 0
     interrupted: bool = False
     stages: list[StageReport] = field(default_factory=list)
@@ -235,6 +240,9 @@ class Report:
         text = f"{line}\n{speed}{tail}"
         if self.unchanged:
             text += f"\n{counted(self.unchanged, 'file')} unchanged, skipped"
+        if self.resumed:
+            before = counted(self.read_before, "record")
+            text += f"\n{counted(self.resumed, 'file')} resumed, behind {before} done before"
         if self.pruned:
             text += (
                 f"\n{counted(self.pruned, 'output')} removed: {'its' if self.pruned == 1 else 'their'} input is gone"
@@ -250,6 +258,8 @@ class Report:
             text += f"\n{counted(len(self.failed), 'file')} failed and left no new output; {done} made of the others"
         if self.interrupted:
             text += "\ninterrupted: files that were not finished have no output; run it again for the rest"
+            if self.paused:
+                text += f"; {counted(self.paused, 'file')} will resume in the middle"
         return text
 
 

@@ -113,6 +113,8 @@ async def run(
         pools.found.refuse, pools.found.tolerant = accounts.refuse, rejects is not None
         if units is not None:
             units.settle = accounts.settle
+            if units.ranges is not None:
+                units.ranges.counts = accounts
         try:
             trace = await within(run_nodes(nodes, pools, accounts), pools.stop, patience)
         except BaseException as error:

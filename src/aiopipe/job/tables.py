@@ -25,6 +25,7 @@ from aiopipe.stage import Sink, Source
 from aiopipe.storage.databases.address import unit_name
 from aiopipe.storage.databases.opening import open_table
 from aiopipe.storage.databases.table import Table
+from aiopipe.storage.ranges import Resumed
 from aiopipe.storage.settle import settled
 from aiopipe.storage.urls import is_url
 from aiopipe.storage.version import Version
@@ -155,7 +156,7 @@ class TableUnits(Units):
             return
         raise table.unknown_rows(str(unit.key), why)
 
-    def _begin(self, file: FileRef, key: Key, why: str) -> None:
+    def _begin(self, file: FileRef, key: Key, why: str, resumed: Resumed | None = None) -> None:
         self._open[file.index] = Ticket(key, file.index, file.path, redo=why != "new")
         self._names[file.index] = unit_name(file.relative)
         self._begun[file.index] = (os.fsencode(os.path.abspath(file.path)), why)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiopipe.errors import OutputError
+from aiopipe.errors import ChangedError, OutputError
 from aiopipe.job.fingerprint import changes
 from aiopipe.job.ledger import (
     Key,
@@ -36,8 +36,10 @@ from aiopipe.job.ledger import (
     finish_units,
     refresh_unit,
 )
+from aiopipe.job.ranges import Ranges, size_of
 from aiopipe.job.rejects import row_of
-from aiopipe.model import FileRef, Reject, display_path
+from aiopipe.model import FileRef, Position, Reject, display_path
+from aiopipe.storage.ranges import Resumed
 from aiopipe.storage.version import Checksum, Version, checksum_of
 from aiopipe.storage.write import Made
 
@@ -63,6 +65,7 @@ class Ticket:
     taken: int = 0
     given: int = 0
     rejected: int = 0
+    resumed: Resumed | None = None
 
 
 class Units:
@@ -70,8 +73,8 @@ class Units:
 
     run, pipeline: their ids in the ledger. parts: of the pipeline's fingerprint. output_of: the path of the output
     for an input, by its relative path. whole: why the job is one unit
-    ("" where each file is). force: nothing is passed over. tolerant: records may be set aside. stopping: True
-    once the run was asked to stop.
+    ("" where each file is). by_ranges: whether large files can be gone on with in their middle. force: nothing is
+    passed over. tolerant: records may be set aside. stopping: True once the run was asked to stop.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Units:
         *,
         output_of: Callable[[str], str] = str,
         whole: str = "",
+        by_ranges: bool = False,
         force: bool = False,
         tolerant: bool = False,
         stopping: Callable[[], bool] = lambda: False,
@@ -110,6 +114,20 @@ class Units:
         self._beginning: list[tuple[dict[str, Any], Ticket]] = []
         self._guard = threading.Lock()
         self._changes: dict[int, str] = {}
+        self.ranges: Ranges | None = None
+        if isinstance(reader, Reader):
+            self.ranges = Ranges(
+                destination,
+                ledger,
+                reader,
+                run,
+                pipeline,
+                able=by_ranges and not whole,
+                tolerant=tolerant,
+                rejected=lambda number: self._aside.get(number, 0),
+                checksum=lambda number: self._open[number].checksum if number in self._open else None,
+                stopping=stopping,
+            )
 
     def survey(self, files: Iterator[FileRef]) -> None:
         """Where the job is one unit: look at all of its files, and decide for all of them. Blocks."""
@@ -143,8 +161,20 @@ class Units:
             return False
         if not why:
             return False  # asked to stop: nothing was decided
-        self._begin(file, key, why)
+        resumed = self._resumed(file, key)
+        if resumed is None and self._stopping():
+            return False
+        self._begin(file, key, why, resumed)
         return True
+
+    def _resumed(self, file: FileRef, key: Key) -> Resumed | None:
+        """Where a file that must be done is gone on with; None where from its beginning."""
+        if self.ranges is None:
+            return None
+        if self._force:
+            self.ranges.drop(key)
+            return None
+        return self.ranges.take_up(file, key)
 
     def _pass_over(self, file: FileRef, key: Key) -> None:
         self.unchanged += 1
@@ -152,9 +182,15 @@ class Units:
         if unit is not None and unit.rejected:
             self.kept.append((file.index, unit.run, unit.number, unit.rejected))
 
-    def _begin(self, file: FileRef, key: Key, why: str) -> None:
-        ticket = Ticket(key, file.index, file.path, redo=why != "new")
+    def _begin(self, file: FileRef, key: Key, why: str, resumed: Resumed | None = None) -> None:
+        ticket = Ticket(key, file.index, file.path, redo=why != "new", resumed=resumed)
         self._open[file.index] = ticket
+        if resumed is not None:
+            reached = resumed.reached
+            ticket.taken = reached.taken
+            if reached.rejected:
+                self._aside[file.index] = reached.rejected
+            why = f"{why}; it resumed at {size_of(reached.byte)} of {size_of(max(file.size, 0))}"
         row = {
             **key._asdict(),
             "run": self.run,
@@ -179,12 +215,24 @@ class Units:
                     ticket.sequence = sequence
 
     def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
-        """What the bytes of a file that was just opened are to be fed to, in order."""
+        """What the bytes of a file that was just opened are to be fed to, in order; behind those that it has counted.
+
+        ChangedError where the file is gone on with, and is not what it was when that was decided.
+        """
         if self._beginning:
             self._flush()  # the files of a group are all known by now: one row operation for them together
         checksum = Checksum(quick=True)
         ticket = self._open.get(file.index)
         if ticket is not None:
+            if ticket.resumed is not None:
+                if ticket.resumed.version != Version.of(status):
+                    raise ChangedError(
+                        "changed since its beginning was compared with what an earlier run had read",
+                        position=Position(file.path),
+                        stage="read",
+                        hint="run again when nobody writes to it",
+                    )
+                checksum = ticket.resumed.read
             ticket.read_at = time.time_ns()
             ticket.version, ticket.checksum = Version.of(status), checksum
         return checksum
@@ -198,6 +246,8 @@ class Units:
     def complete(self, file: FileRef, records: int) -> Ticket:
         """All records of the unit have come: `records` of them go into its outputs."""
         self.settle(file.index)
+        if self.ranges is not None:
+            self.ranges.over(file.index)
         ticket = self._open.pop(file.index)
         ticket.given = records
         ticket.rejected = self._aside.get(file.index, 0)
@@ -211,6 +261,8 @@ class Units:
     def commit(self, done: Sequence[tuple[Ticket, Sequence[Made]]]) -> None:
         """The outputs of these units are visible: write their rows, soon. OutputError where that failed before."""
         self._flush()
+        if self.ranges is not None:
+            self.ranges.finished(ticket.key for ticket, _ in done)
         self._ledger.submit(finish_units([self._row(ticket, made) for ticket, made in done]))
 
     def _row(self, t: Ticket, made: Sequence[Made]) -> Unit:
@@ -250,8 +302,8 @@ class Units:
 
     @property
     def kept_rejects(self) -> int:
-        """Records of units passed over that were set aside when these were done."""
-        return sum(count for *_, count in self.kept)
+        """Records of what was passed over, files and ranges of them, that were set aside when these were done."""
+        return sum(count for *_, count in self.kept) + (self.ranges.rejected if self.ranges is not None else 0)
 
     def finish(self, files: Iterator[FileRef]) -> None:
         """The run came to its end: a job that is one unit is now done, whatever it did not have to read."""

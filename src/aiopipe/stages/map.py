@@ -188,6 +188,11 @@ class Map(Apply, Flow):
         return True
 
     @property
+    def per_record(self) -> bool:
+        """Whether rows stay apart, and in order: a generator function may remember those before."""
+        return self.ordered and not self.is_generator
+
+    @property
     def is_generator(self) -> bool:
         """Whether the function is an async generator function over rows."""
         return inspect.isasyncgenfunction(self.call)

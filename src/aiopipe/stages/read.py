@@ -143,6 +143,11 @@ class Read(Source):
         """True."""
         return True
 
+    @property
+    def per_record(self) -> bool:
+        """True."""
+        return True
+
     def files(self) -> Iterator[FileRef]:
         """The files, in order, and streams by what they are called."""
         if "-" in self.paths:

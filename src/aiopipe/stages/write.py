@@ -15,6 +15,7 @@ from aiopipe.errors import OutputError, UsageError
 from aiopipe.model import FileRef, Position, display_path
 from aiopipe.options import option
 from aiopipe.stage import Context, Outcome, Sink, Source, Units
+from aiopipe.stages._checkpoints import Checkpoints
 from aiopipe.stages._targets import deliver, is_target, is_writer
 from aiopipe.stages.collect import as_items
 from aiopipe.storage.databases.address import Address, Filling, address_of
@@ -166,6 +167,11 @@ class Write(Sink):
     def per_unit(self) -> bool:
         """A directory gets an output for each input, a table rows that say which input they are of."""
         return self.is_directory or (self.table is not None and not self.append)
+
+    @property
+    def per_record(self) -> bool:
+        """True of a directory. The rows of a file come into a table together, or not at all."""
+        return self.is_directory
 
     def output_of(self, relative: str) -> str:
         """The path of the output for the input at `relative`; OutputError where it would leave the directory."""
@@ -387,6 +393,20 @@ class _Open:
     arrived: int = 0
     total: int = -1
     records: int = 0
+    before: int = 0  # records that an earlier run wrote
+    partial: bool = False  # more of the last part is to come
+    checkpoints: Checkpoints | None = None
+
+    def next_is(self, segment: Segment) -> bool:
+        """Whether a segment begins the next part, with all before it written."""
+        return not self.partial and segment.part == self.arrived
+
+    async def end(self) -> None:
+        """It will not be finished."""
+        if self.checkpoints is None:
+            self.temporary.discard()
+        else:
+            await self.checkpoints.end()
 
 
 class _Mirror:
@@ -409,13 +429,19 @@ class _Mirror:
                 await self._take(part)
             while self.flying:
                 self.outcome.nbytes += await self.flying.popleft()
-            self.outcome.unfinished += sum(e.records for e in self.open.values())
+            await self._pause()
+            self.outcome.unfinished += sum(e.records - e.before for e in self.open.values())
         finally:
             if self.flying:  # one of several writes has failed: hear the others out
                 await settled(asyncio.gather(*self.flying, return_exceptions=True))
-            for entry in self.open.values():
-                entry.temporary.discard()
+            await settled(asyncio.gather(*(e.end() for e in self.open.values()), return_exceptions=True))
         return self.outcome
+
+    async def _pause(self) -> None:
+        """The run was asked to stop in the midst of files: the next one goes on where they are."""
+        for entry in self.open.values():
+            if entry.checkpoints is not None and entry.arrived and not entry.partial:
+                await entry.checkpoints.pause(entry.arrived, entry.records, entry.names)
 
     async def _take(self, part: Encoded) -> None:
         whole: list[tuple[str, tuple[Any, ...]]] = []
@@ -425,7 +451,7 @@ class _Mirror:
             raise UsageError("items have no file to mirror", stage="write", hint="name one output file, or -")
         for segment, body, count in zip(part.segments, part.bodies, part.counts, strict=True):
             if segment.file.index in self.context.found.failures:
-                self._drop(segment.file.index, count)
+                await self._drop(segment.file.index, count)
             elif segment.part == 0 and segment.last and not segment.more and segment.file.index not in self.open:
                 whole.append((self._target(segment), tuple(_encoded_like([part.head, body], part))))
                 self.outcome.records += count
@@ -438,19 +464,38 @@ class _Mirror:
         await self._publish(_commit_whole, whole, units, tickets)
         self.outcome.files += len(whole)
 
-    def _drop(self, index: int, count: int) -> None:
-        """What came of a file that has failed is of no use."""
+    async def _drop(self, index: int, count: int) -> None:
+        """What came of a file that has failed is of no use to this run."""
         entry = self.open.pop(index, None)
-        self.outcome.unfinished += count + (entry.records if entry is not None else 0)
+        self.outcome.unfinished += count + (entry.records - entry.before if entry is not None else 0)
         if entry is not None:
-            entry.temporary.discard()
+            await entry.end()
+
+    async def _begin(self, segment: Segment) -> _Open:
+        """The output of a file, begun; behind what an earlier run had written of it, where there is that."""
+        file, target, units = segment.file, self._target(segment), self.context.found.units
+        ranges = units.ranges if units is not None else None
+        resumed = ranges.resumed(file) if ranges is not None else None
+        if resumed is None:
+            temporary = await _temporary(target, self.context, hashed=units is not None)
+            entry, reached = _Open(file, temporary), None
+        else:
+            reached = resumed.reached
+            again = partial(Temporary.resume, target, reached.temporary, reached.length, resumed.written)
+            temporary = await settled(self.context.io(again), Temporary.leave)
+            entry = _Open(file, temporary, reached.names, reached.part, records=reached.given, before=reached.given)
+        if ranges is not None:
+            entry.checkpoints = Checkpoints(ranges, file, temporary, self.context, reached)
+        self.open[file.index] = entry
+        return entry
 
     async def _append(self, segment: Segment, part: Encoded, body: Any, count: int) -> None:
         entry = self.open.get(segment.file.index)
         if entry is None:
-            hashed = self.context.found.units is not None
-            temporary = await _temporary(self._target(segment), self.context, hashed=hashed)
-            entry = self.open[segment.file.index] = _Open(segment.file, temporary)
+            entry = await self._begin(segment)
+        elif entry.next_is(segment) and entry.checkpoints is not None:
+            await entry.checkpoints.before(segment, entry.records, entry.names)
+        entry.partial = segment.more
         entry.records += count
         entry.arrived += not segment.more
         if segment.last:
@@ -470,16 +515,18 @@ class _Mirror:
                 hint="a function must return the same columns for all rows of a file",
             )
             self.context.found.failures.add([segment.file], error)
-            self._drop(segment.file.index, 0)
+            await self._drop(segment.file.index, 0)
             return
         if len(body):
             await self._write(entry, [body], part)
         if final:
+            if entry.checkpoints is not None:
+                await entry.checkpoints.wait_landed()
             units = self.context.found.units
             ticket = None if units is None else units.complete(entry.file, entry.records)
             await self._publish(_commit, entry.temporary, units, ticket)
             del self.open[segment.file.index]  # not before somebody else sees to it
-            self.outcome.records += entry.records
+            self.outcome.records += entry.records - entry.before
             self.outcome.files += 1
 
     async def _publish(self, commit: Callable[..., int], *what: Any) -> None:

@@ -365,10 +365,10 @@ async def _blocks(item: Input, context: Context, block: int, opened: list[Versio
     except OSError as error:
         raise trouble(file, error) from None
     opened.append(Version.of(before))
-    count = 0
     units = context.found.units
     try:
-        with Watched(fd, units.reading(file, before)) if units is not None else io.FileIO(fd, "rb") as raw:
+        raw, count = _raw(fd, file, before, units)
+        with raw:
             handle = wrap(raw, executor=getattr(context, "files", None))
             # The next block is read while this one is cut: one after the other would be the slowest of all stages.
             coming = asyncio.ensure_future(handle.read(block))
@@ -388,6 +388,38 @@ async def _blocks(item: Input, context: Context, block: int, opened: list[Versio
         raise trouble(file, error) from None
 
 
+def _raw(fd: int, file: FileRef, before: os.stat_result, units: Units | None) -> tuple[io.FileIO, int]:
+    """The file to be read from where an earlier run got to, and how many bytes that is in; takes the descriptor."""
+    try:
+        checksum = units.reading(file, before) if units is not None else None
+        if checksum is None:
+            return io.FileIO(fd, "rb"), 0
+        if checksum.count:
+            os.lseek(fd, checksum.count, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Watched(fd, checksum), checksum.count
+
+
+def _header_of(item: Input, block: int) -> tuple[Header, int]:
+    """The header of a file that is not read from its beginning, and how many lines come before its records."""
+    data = b""
+    try:
+        fd, _ = _open(item.file)
+        try:
+            while more := os.read(fd, block):
+                data += more
+                if _has_record(data, item.dialect):
+                    break
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise trouble(item.file, error) from None
+    header, _, lines = read_header(data, item.dialect)
+    return header, lines
+
+
 async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerator[Chunk, None]:
     """One file, or stream, as chunks."""
     file, dialect = item.file, item.dialect
@@ -400,6 +432,11 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
     # brought; its last mark goes on a chunk without records.
     held: Chunk | None = None
     ended = False
+    ranges = context.found.units.ranges if context.found.units is not None else None
+    resumed = ranges.begin(file) if ranges is not None else None
+    if resumed is not None:
+        part, byte = resumed.reached.part, resumed.reached.byte
+        header, head_lines = await settled(context.io(_header_of, item, block))
     opened: list[Version] = []
     source = _blocks(item, context, block, opened)
     try:
@@ -445,6 +482,8 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
                 held = None
             part += 1
             byte = byte + len(chunk) if byte >= 0 else -1
+            if ranges is not None:
+                ranges.cut(file, part, byte)
         if held is not None:
             yield held
     except (RecordError, InputError) as error:

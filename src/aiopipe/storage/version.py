@@ -36,17 +36,28 @@ class Version:
 
 
 class Checksum:
-    """A hash of bytes as they stream by. count: how many there were.
+    """A hash of bytes as they stream by. count: how many there were. noted: count and hash after the last `note`.
 
     SHA-256 for what is written, which anybody can check. For what is read XXH3 with 128 bits, twenty times as
     fast: it only has to tell a file from its own earlier state, and nobody forges his own input.
     """
 
-    __slots__ = ("_hash", "count")
+    __slots__ = ("_hash", "count", "noted")
 
     def __init__(self, *, quick: bool = False) -> None:
         self._hash: Any = xxhash.xxh3_128() if quick else hashlib.sha256()
         self.count = 0
+        self.noted: tuple[int, bytes] = (0, b"")
+
+    def copy(self) -> Checksum:
+        """Another one that has seen the same bytes."""
+        other = Checksum.__new__(Checksum)
+        other._hash, other.count, other.noted = self._hash.copy(), self.count, self.noted
+        return other
+
+    def note(self) -> None:
+        """Leave count and hash for other threads, which must never see one without the other."""
+        self.noted = (self.count, self.digest())
 
     def update(self, data: Any) -> None:
         """Take the next bytes; for large pieces this releases the GIL."""
@@ -70,6 +81,7 @@ class Watched(io.FileIO):
         """As for FileIO."""
         data: bytes = super().read(-1 if size is None else size)
         self._checksum.update(data)
+        self._checksum.note()
         return data
 
 

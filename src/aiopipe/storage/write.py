@@ -97,6 +97,23 @@ class Temporary:
             self.discard()
             raise trouble(target, error) from None
 
+    @classmethod
+    def resume(cls, target: str, path: str, nbytes: int, checksum: Checksum) -> Temporary:
+        """Go on with one that an earlier run left at `path`, behind its first bytes, which `checksum` has seen."""
+        self = cls.__new__(cls)
+        self.target, self.path, self.nbytes = target, path, nbytes
+        self._checksum, self._grown = checksum, []
+        self._fd = -1
+        try:
+            self._fd = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+            os.ftruncate(self._fd, nbytes)
+            os.lseek(self._fd, nbytes, os.SEEK_SET)
+            self._keep_mode()
+        except OSError as error:
+            self.discard()
+            raise trouble(target, error) from None
+        return self
+
     def _keep_mode(self) -> None:
         """A target that is replaced keeps its permissions; one that is a directory is refused now."""
         try:
@@ -121,6 +138,27 @@ class Temporary:
         except OSError as error:
             self.discard()
             raise trouble(self.target, error) from None
+
+    @property
+    def so_far(self) -> tuple[int, bytes]:
+        """How many bytes were written, and their hash; for one that is hashed, and while nobody writes."""
+        assert self._checksum is not None
+        return self.nbytes, self._checksum.digest()
+
+    def sync(self, *, name: bool) -> None:
+        """Bring what was written so far to the disk; others may go on writing. name: its name in the directory, too."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise trouble(self.target, error) from None
+        if name:
+            sync_directories(dict.fromkeys([*self._grown, os.path.dirname(self.path)]))
+
+    def leave(self) -> None:
+        """Close it and let it lie, for a later run to go on with."""
+        fd, self._fd = self._fd, -1
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
     def close(self, *, sync: bool) -> None:
         """No more bytes; with sync=True they are on the disk when this returns."""

@@ -11,34 +11,58 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from aiopipe.errors import InputError
-from aiopipe.job.ledger import FOLDER, Output, open_ledger
+from aiopipe.job.ledger import FOLDER, Output, Range, Reader, open_ledger
 
-__all__ = ["claims", "lies"]
+__all__ = ["claims", "lies", "ranges"]
+
+T = TypeVar("T")
 
 
-def claims(root: Path) -> dict[str, Output]:
-    """The outputs that units called done say they have, by their paths; none where there is no ledger yet."""
+def _copied(root: Path, found: Callable[[Reader], T], nothing: T) -> T:
+    """What a copy of the ledger says; `nothing` where there is none yet."""
     with tempfile.TemporaryDirectory() as place, contextlib.suppress(InputError, sqlite3.Error, OSError):
         os.mkdir(f"{place}/{FOLDER}")
         for name in ("ledger.db", "ledger.db-wal"):
             if (root / FOLDER / name).exists():
                 shutil.copyfile(root / FOLDER / name, f"{place}/{FOLDER}/{name}")
         with contextlib.closing(open_ledger(place)) as ledger:
-            return {
-                str(root / os.fsdecode(output.path)): output
-                for unit in ledger.units()
-                if unit.state == "done"
-                for output in unit.outputs
-            }
-    return {}
+            return found(ledger)
+    return nothing
+
+
+def claims(root: Path) -> dict[str, Output]:
+    """The outputs that units called done say they have, by their paths; none where there is no ledger yet."""
+    return _copied(
+        root,
+        lambda ledger: {
+            str(root / os.fsdecode(output.path)): output
+            for unit in ledger.units()
+            if unit.state == "done"
+            for output in unit.outputs
+        },
+        {},
+    )
+
+
+def ranges(root: Path) -> dict[str, list[Range]]:
+    """The ranges of files that are not finished, by the path of the temporary that holds their output."""
+    return _copied(
+        root,
+        lambda ledger: {str(root / os.fsdecode(some[0].temporary)): some for some in ledger.ranges().values()},
+        {},
+    )
 
 
 def lies(root: Path) -> Iterator[str]:
-    """Units that the ledger calls done, and whose output is not there as it says."""
+    """Units that the ledger calls done, and whose output is not there as it says; and ranges of files likewise.
+
+    The temporary of a range may be gone: it has become the output, or the disk was full. What is there must be true.
+    """
     for path, output in claims(root).items():
         try:
             data = Path(path).read_bytes()
@@ -47,3 +71,9 @@ def lies(root: Path) -> Iterator[str]:
             continue
         if len(data) != output.version.size or hashlib.sha256(data).digest() != output.sha256:
             yield f"{path}: {len(data)} bytes, not the {output.version.size} of the ledger"
+    for path, some in ranges(root).items():
+        with contextlib.suppress(FileNotFoundError):
+            data = Path(path).read_bytes()
+            for one in some:
+                if hashlib.sha256(data[: one.reached.length]).digest() != one.reached.sha256:
+                    yield f"{one.key}: the {one.reached.length} bytes of its output are others"

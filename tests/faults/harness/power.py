@@ -22,7 +22,18 @@ from pathlib import Path
 
 from tests.faults.harness import sweep as sweeps
 from tests.faults.harness.seccomp import Call, Decision, supervise
-from tests.faults.harness.sweep import FAULTS, JOBS, Job, Nth, prepare_to_fork, problems, temporaries, victim, visible
+from tests.faults.harness.sweep import (
+    FAULTS,
+    JOBS,
+    KINDS,
+    Job,
+    Nth,
+    prepare_to_fork,
+    problems,
+    temporaries,
+    victim,
+    visible,
+)
 
 __all__ = ["missing"]
 
@@ -149,7 +160,7 @@ def main() -> None:
             sys.exit(2)
         disk.unmount()
         disk.mount()
-        job = Job(options.place, JOBS[options.job], options.workers, out=disk.place / "out")
+        job = KINDS.get(options.job, Job)(options.place, JOBS[options.job], options.workers, out=disk.place / "out")
         job.prepare()
         print(json.dumps(cuts(job, disk, options.sample, options.seed, options.variant)))
     finally:

@@ -7,6 +7,9 @@ is found out. The rules, for every rename that makes an output visible:
 2. Nothing is written to it any more.
 3. Before the ledger calls its unit done, and before the run ends, a sync of its directory has ended; so has one
    of the parent of each directory that was made for it.
+
+And for every range of a file that the ledger calls done: a sync of the bytes of its output has ended, and one of the
+directory that the temporary is in.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.harness.ledger import claims
+from tests.faults.harness.ledger import claims, ranges
 from tests.faults.harness.seccomp import Call, Decision
 
 __all__ = ["Protocol"]
@@ -36,7 +39,12 @@ class Protocol:
         self.directories: dict[str, set[str]] = {}  # with the entries in them that are not known to last
         self.wrong: list[str] = []
         self.renames = 0
+        self.ranges = 0  # that were seen in the ledger
         self._covered: dict[int, tuple[set[str], dict[str, set[str]]]] = {}
+        self._written: dict[str, int] = {}  # bytes
+        self._synced: dict[str, int] = {}
+        self._named: set[str] = set()  # in directories synced since
+        self._reach: dict[int, tuple[dict[str, int], set[str]]] = {}
 
     def __call__(self, call: Call) -> Decision:
         path = call.paths[-1]
@@ -49,8 +57,13 @@ class Protocol:
                 set(self.dirty) if everything else {path} & self.dirty,
                 {d: set(p) for d, p in self.directories.items() if everything or d == path},
             )
+            self._reach[id(call)] = (
+                {p: n for p, n in self._written.items() if everything or p == path},
+                {p for p in self._written if everything or os.path.dirname(p) == path},
+            )
             return "slow"
         if call.name in _WRITES:
+            self._written[path] = self._written.get(path, 0) + (call.arguments[2] if call.name == "write" else 0)
             self._write(path)
         elif call.name in _RENAMES:
             self._rename(call.paths[0], path)
@@ -85,10 +98,22 @@ class Protocol:
 
     def released(self, call: Call) -> None:
         """A sync that was held back may end."""
+        self._look_at_ranges()
+        written, named = self._reach.pop(id(call))
+        self._synced |= written
+        self._named |= named
         files, directories = self._covered.pop(id(call))
         self.dirty -= files
         for directory, paths in directories.items():
             self.directories[directory] -= paths
+
+    def _look_at_ranges(self) -> None:
+        """What the ledger on the disk says of ranges, while syncs are still to end."""
+        for path, some in ranges(Path(self.root)).items():
+            length = some[-1].reached.length
+            self.ranges = max(self.ranges, len(some))
+            if self._synced.get(path, 0) < length or path not in self._named:
+                self.wrong.append(f"{some[-1].key} is done, says the ledger, and its bytes are not synced")
 
     def finish(self) -> list[str]:
         """The run has ended well: what is wrong in all."""

@@ -52,4 +52,27 @@ def no_sync() -> Iterator[None]:
         os.fsync, write._sync_file_system = before
 
 
-VARIANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {"in-place": in_place, "no-sync": no_sync}
+@contextlib.contextmanager
+def early_range() -> Iterator[None]:
+    """A range of a file is noted in the ledger, and then its output is told to reach the disk."""
+    from aiopipe.stages._checkpoints import Checkpoints
+    from aiopipe.storage.ranges import Reached
+
+    before = Checkpoints._keep
+
+    def keep(self: Checkpoints, reached: Reached) -> None:
+        self._ranges.keep(self._file, reached)
+        before(self, reached)
+
+    Checkpoints._keep = keep  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Checkpoints._keep = before  # type: ignore[method-assign]
+
+
+VARIANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "in-place": in_place,
+    "no-sync": no_sync,
+    "early-range": early_range,
+}
