@@ -26,6 +26,7 @@ from aiopipe.options import normalise
 if TYPE_CHECKING:
     import os
 
+    from aiopipe.job.replay import Replayed
     from aiopipe.job.report import Report
     from aiopipe.job.stream import RowStream
     from aiopipe.job.watching import Watched
@@ -595,6 +596,32 @@ class Pipeline:
             shutdown_timeout=shutdown_timeout,
         )
         return made
+
+    async def replay(
+        self,
+        file: str,
+        *,
+        rejects: str | None = None,
+        workers: int | None = None,
+        memory: int | str = "128MB",
+        retries: int = 1,
+    ) -> Replayed:
+        """Run the records of a rejects file again, through this pipeline as it is now; what became of them.
+
+        Where it writes to a directory with a ledger, what passes goes into its place in the outputs, and what does not
+        stays in the file. The pipeline is the one that set the records aside, with mended functions, `null` or
+        `max_record`; or the records themselves are mended, in the column raw of the file. InputError and UsageError
+        say what cannot be replayed: then run the pipeline again.
+
+        Elsewhere the sink gets what passes by itself; `rejects` is then a file for what does not.
+        workers, memory, retries: as for `run`. The rejects file is held in memory.
+        """
+        from aiopipe.imports import off_the_loop
+
+        await off_the_loop()
+        from aiopipe.job.replay import replay
+
+        return await replay(self, file, rejects=rejects, workers=workers, memory=memory, retries=retries)
 
     async def watch(self, *, settle: float | str = 2.0, stop: Any = None, told: Any = None, **job: Any) -> Watched:
         """Run again and again, over files of the input as they arrive, until the asyncio.Event `stop` is set.

@@ -13,6 +13,7 @@ from aiopipe.batch import Segment
 from aiopipe.engine.runner import Envelope
 from aiopipe.errors import RecordError, TooManyRejectsError
 from aiopipe.failures import Failures
+from aiopipe.job.ranks import Ranks, unlike_records
 from aiopipe.job.rejects import LedgerRejects, Places, RejectsFile, error_of
 from aiopipe.job.report import BranchReport, Report, StageReport
 from aiopipe.job.units import Units
@@ -70,6 +71,9 @@ class Accounts:
         self._count = itertools.count()
         # A generator numbers the parts of its output anew: behind it they say nothing about the input's.
         self._by_part = not any(getattr(s.stage, "is_generator", False) for s in steps)
+        # Where an output lacks them, for those who replay them: only a ledger remembers that.
+        kept = isinstance(rejects, LedgerRejects) and not unlike_records(plan)
+        self._ranks_of = Ranks() if kept else None
 
     def _lay(self, plan: Plan, into: BranchReport | Report) -> None:
         """The report of a plan, with a line for every step, in the shape of the plan."""
@@ -114,6 +118,8 @@ class Accounts:
             self._take(rejects)
             parcel = replace(parcel, rejects=())
         if sink and self._rejects is not None:
+            if self._ranks_of is not None:
+                self._ranks_of.note(parcel)
             self._passed(sink, getattr(parcel, "segments", ()))
             if len(self._ready) >= _TOGETHER:
                 await self._write()
@@ -177,6 +183,8 @@ class Accounts:
 
     def _placed(self, reject: Reject) -> Reject:
         """The reject with its line and record in the file, as far as they are known."""
+        if self._ranks_of is not None:
+            reject = replace(reject, before=self._ranks_of.of(reject))
         base = self._places.base(reject)
         if base is None:
             return replace(reject, position=replace(reject.position, line=None, record=None))

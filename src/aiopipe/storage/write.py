@@ -154,6 +154,12 @@ class Temporary:
         self.publish()
         sync_directories(dict.fromkeys([*self._grown, os.path.dirname(self.target)]))
 
+    @property
+    def sha256(self) -> bytes:
+        """The hash of what was written so far, of one that is hashed."""
+        assert self._checksum is not None
+        return self._checksum.digest()
+
     def made(self) -> Made:
         """What became of it; for one that was hashed, once it is published."""
         assert self._checksum is not None

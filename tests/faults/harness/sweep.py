@@ -120,7 +120,7 @@ class Job:
         assert temporaries(self.out) == []
 
 
-JOBS = {"mirror": "", "one": "all.csv"}
+JOBS = {"mirror": "", "one": "all.csv", "replay": ""}
 
 
 def _put(path: Path, text: str) -> None:
@@ -261,8 +261,10 @@ _IMPORTS = [
     "aiopipe",
     "aiopipe.cli",
     "aiopipe.cli.pipe",
+    "aiopipe.cli.replay",
     "aiopipe.cli.running",
     "aiopipe.codec.precise",
+    "aiopipe.job.replay",
     "aiopipe.job.run",
     "aiopipe.sql",
     "aiopipe.sql.direct",
@@ -298,7 +300,10 @@ def main() -> None:
     parser.add_argument("--variant", default="")
     options = parser.parse_args()
     prepare_to_fork()
-    job = Job(options.place, JOBS[options.job], options.workers)
+    kind = Job
+    if options.job == "replay":
+        from tests.faults.harness.replays import Replay as kind  # noqa: N813 - it is made of what stands here
+    job = kind(options.place, JOBS[options.job], options.workers)
     job.prepare()
     result = {}
     for name in options.fault:
