@@ -122,6 +122,10 @@ class Units(Protocol):
         """A file was opened: what all of its bytes are to be fed to. Any thread."""
         ...
 
+    def again(self, lost: FileRef, file: FileRef) -> None:
+        """The attempt to read `lost` is given up: the same file comes once more as `file`. Blocks."""
+        ...
+
     def complete(self, file: FileRef, records: int) -> Any:
         """All of a file's records have reached the sink, `records` of them; a ticket for the rest. In the loop."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
@@ -68,6 +69,7 @@ class Accounts:
         self._reached = {s.name: (-1, 0) for s in plan.sinks}  # file and part that each sink has got to
         self._ready: list[Reject] = []
         self._first: Reject | None = None  # of those written
+        self._by_file = Counter[int]()  # rejects of each file
         self._count = itertools.count()
         # A generator numbers the parts of its output anew: behind it they say nothing about the input's.
         self._by_part = not any(getattr(s.stage, "is_generator", False) for s in steps)
@@ -132,7 +134,14 @@ class Accounts:
             self.report.rejected += len(rejects)
         self._take(tuple(rejects))
 
+    def lost(self) -> int:
+        """How many records were set aside of attempts that were given up, and so were not."""
+        return sum(self._by_file[index] for index in self._failures.dropped)
+
     def _take(self, rejects: tuple[Reject, ...]) -> None:
+        self._by_file.update(r.file.index for r in rejects)
+        if self._failures.dropped:
+            rejects = tuple(r for r in rejects if r.file.index not in self._failures.dropped)
         final = sorted((r for r in rejects if self._rejects is None or r.final), key=_order)
         if final and self._failures.keep_going:
             for reject in final:

@@ -156,7 +156,9 @@ class Report:
     end; outputs: files made visible. bytes_read, bytes_written, seconds: as they say. unchanged: inputs that an
     earlier run finished, and this one did not read. rejected_before: records that were set aside of those. pruned:
     outputs removed because their input is gone. interrupted: the run was asked to stop before its input ended.
-    skipped: paths passed over with the reason. failed: files that the run went on without. items: what `collect` kept.
+    skipped: paths passed over with the reason. failed: files that the run went on without. reread: how often a file
+    was read once more because it had changed meanwhile; the records of lost attempts count as unfinished. items: what
+    `collect` kept.
     stages: of the trunk; inputs and branches have their own. debug: what a run with debug=True found in the event
     loop.
     """
@@ -178,6 +180,7 @@ class Report:
     rejected_before: int = 0
     pruned: int = 0
     interrupted: bool = False
+    reread: int = 0
     stages: list[StageReport] = field(default_factory=list)
     inputs: list[BranchReport] = field(default_factory=list)
     branches: list[BranchReport] = field(default_factory=list)
@@ -245,6 +248,8 @@ class Report:
                 text += f"\n{stage.name}: {told}"
         if self.skipped:
             text += f"\n{len(self.skipped):,} entries passed over, first {self.skipped[0][0]}: {self.skipped[0][1]}"
+        if self.reread:
+            text += f"\n{counted(self.reread, 'file')} read again: changed while read"
         if self.failed:
             done = counted(self.outputs, "output")
             text += f"\n{counted(len(self.failed), 'file')} failed and left no new output; {done} made of the others"

@@ -15,6 +15,7 @@ from aiopipe.errors import AiopipeError, UnitsFailedError, UsageError
 from aiopipe.failures import Failures
 from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
+from aiopipe.job.attempts import changed, mirrors, starts_over
 from aiopipe.job.debug import Debug
 from aiopipe.job.incremental import Keeper, keeper_of, one_unit
 from aiopipe.job.rejects import LedgerRejects, RejectsFile
@@ -102,27 +103,41 @@ async def run(
         if report is not None:
             report_file = await settled(pools.io(Temporary, report), Temporary.discard)
         units = keeper.units if keeper is not None else None
+        # Rejects of an attempt that is lost can only be taken back from a ledger.
+        failures.rereads = mirrors(plan) and (rejects is None or units is not None)
         if rejects is not None:
             reject_file = RejectsFile(rejects, pools.io) if units is None else LedgerRejects(rejects, units, pools.io)
-        accounts = Accounts(plan, reject_file, max_rejects, progress, failures, units)
-        pools.found.refuse, pools.found.tolerant = accounts.refuse, rejects is not None
-        if units is not None:
-            units.settle = accounts.settle
-        try:
-            trace = await within(run_nodes(nodes, pools, accounts), pools.stop, patience)
-        except BaseException as error:
-            accounts.locate(error)
-            if keeper is not None:
-                await keeper.failed(error)
-            if accounts.report.rejected and reject_file is not None:
-                await _keep(accounts, error)
-            raise
+        attempts = 1 + (retries if keeper is None and starts_over(plan) else 0)
+        for attempt in range(1, attempts + 1):
+            accounts = Accounts(plan, reject_file, max_rejects, progress, failures, units)
+            pools.found.refuse, pools.found.tolerant = accounts.refuse, rejects is not None
+            if units is not None:
+                units.settle = accounts.settle
+            try:
+                trace = await within(run_nodes(nodes, pools, accounts), pools.stop, patience)
+                break
+            except BaseException as error:
+                accounts.locate(error)
+                if attempt < attempts and not pools.stopping and changed(error):
+                    pools.found.files, pools.found.skipped = 0, []
+                    if rejects is not None and reject_file is not None:
+                        reject_file.discard()
+                        reject_file = RejectsFile(rejects, pools.io)
+                    continue
+                if keeper is not None:
+                    await keeper.failed(error)
+                if accounts.report.rejected and reject_file is not None:
+                    await _keep(accounts, error)
+                raise
         made = accounts.report
+        made.rejected -= accounts.lost()
+        made.reread = attempt - 1
         made.interrupted = pools.found.cut
         if keeper is not None:
             await keeper.finish(made, failures)
         await accounts.finish()
         finish(made, plan, nodes, trace, pools.found)
+        made.unfinished += accounts.lost()
         made.seconds = time.perf_counter() - begun
         made.failed = [FailedUnit(f.path, f"{error}") for _, (f, error) in sorted(failures.units.items())]
         if finding is not None:
