@@ -91,7 +91,7 @@ class RejectsFile:
         self._io = io
         self._rows: list[str] = []
         self._lines = path.endswith((".jsonl", ".ndjson"))
-        self._temporary = Temporary(path)
+        self._temporary = Temporary(path, alone=True)
         self._writer = AsyncDictWriter(self, COLUMNS, lineterminator="\n")
         self._begun = False
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiopipe.engine.runner import run_nodes
@@ -101,12 +102,13 @@ async def run(
             finding.know(nodes)
         # Both files are begun now: a run of hours must not learn at its end that their directory is read-only.
         if report is not None:
-            report_file = await settled(pools.io(Temporary, report), Temporary.discard)
+            report_file = await settled(pools.io(partial(Temporary, report, alone=True)), Temporary.discard)
         units = keeper.units if keeper is not None else None
         # Rejects of an attempt that is lost can only be taken back from a ledger.
         failures.rereads = mirrors(plan) and (rejects is None or units is not None)
         if rejects is not None:
-            reject_file = RejectsFile(rejects, pools.io) if units is None else LedgerRejects(rejects, units, pools.io)
+            begin = partial(RejectsFile, rejects) if units is None else partial(LedgerRejects, rejects, units)
+            reject_file = await settled(pools.io(begin, pools.io), _discard)
         attempts = 1 + (retries if keeper is None and starts_over(plan) else 0)
         for attempt in range(1, attempts + 1):
             accounts = Accounts(plan, reject_file, max_rejects, progress, failures, units)
@@ -122,7 +124,7 @@ async def run(
                     pools.found.files, pools.found.skipped = 0, []
                     if rejects is not None and reject_file is not None:
                         reject_file.discard()
-                        reject_file = RejectsFile(rejects, pools.io)
+                        reject_file = await settled(pools.io(RejectsFile, rejects, pools.io), _discard)
                     continue
                 if keeper is not None:
                     await keeper.failed(error)
@@ -178,6 +180,11 @@ def stand_alone(plan: Plan) -> bool:
         "these files do not stand alone: none can fail and leave the others be",
         hint="keep_going is for write DIRECTORY/, without branches and stages that count or compare over all files",
     )
+
+
+def _discard(file: RejectsFile | LedgerRejects | None) -> None:
+    if file is not None:
+        file.discard()
 
 
 def _write_report(file: Temporary, text: str) -> None:

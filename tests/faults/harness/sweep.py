@@ -241,8 +241,7 @@ def sweep(job: Job, name: str, *, sample: int = 0, seed: int = 0, variant: str =
         code = undisturbed(job)
         if code != 3 or visible(job.out) != job.clean:
             wrong.append(f"{where}: not the same after running again (exit code {code})")
-        if (fault.decision != "kill" or (job.out / ".aiopipe").is_dir()) and (left := temporaries(job.out)):
-            # A run without a ledger cannot know whose temporaries it finds.
+        if left := temporaries(job.out):
             wrong.append(f"{where}: temporaries after running again: {left}")
         wrong += [f"{where}: after running again, the ledger lies: {lie}" for lie in lies(job.out)]
     seconds = round(time.monotonic() - begun, 1)
