@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from aiopipe.errors import AiopipeError, UsageError
+from aiopipe.errors import AiopipeError, UsageError, WorkerError
 from aiopipe.model import FileRef
 
 __all__ = ["Failures"]
@@ -21,7 +21,8 @@ _AGAIN = 1 << 39  # more files than a source has; those of the next one are numb
 
 @dataclass(slots=True)
 class Failures:
-    """keep_going: whether the run goes on. retries: how often an attempt that was lost is made again.
+    """keep_going: whether the run goes on. workers: whether it does, at least, where a worker was lost. retries: how
+    often an attempt that was lost is made again.
 
     units: what became of them, by the file's index. Added to in any thread, which a dict bears. records: those that
     a stage with memory took, and gave up on.
@@ -31,6 +32,7 @@ class Failures:
     """
 
     keep_going: bool = False
+    workers: bool = False
     retries: int = 1
     units: dict[int, tuple[FileRef, AiopipeError]] = field(default_factory=dict)
     records: int = 0
@@ -45,9 +47,15 @@ class Failures:
         self.dropped[file.index] = file
         return replace(file, index=_AGAIN + len(self.dropped))
 
+    def goes_on(self, error: Exception) -> bool:
+        """Whether the run goes on without the files that failed in this way."""
+        if isinstance(error, UsageError) or not isinstance(error, AiopipeError):
+            return False
+        return self.keep_going or (self.workers and isinstance(error, WorkerError))
+
     def add(self, files: Iterable[FileRef], error: AiopipeError) -> None:
         """These files have failed; raises the error where the run does not go on, or was asked for wrongly."""
-        if not self.keep_going or isinstance(error, UsageError):
+        if not self.goes_on(error):
             raise error
         for file in files:
             self.units.setdefault(file.index, (file, error))

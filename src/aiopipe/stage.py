@@ -553,7 +553,7 @@ class Pipeline:
         stop: Any = None,
         report: str | None = None,
         debug: bool = False,
-        keep_going: bool = False,
+        keep_going: bool | None = None,
         retries: int = 1,
         force: bool = False,
         prune: bool = False,
@@ -572,8 +572,9 @@ class Pipeline:
 
         keep_going: a file that fails (it cannot be read, a record or a function is at fault and nothing is set aside,
         a worker died) leaves no new output, the others are made, and the run ends in UnitsFailedError with the errors
-        and the report; only where each file is made into its own output. retries: how often an attempt
-        is made again that a worker took with it, or during which the input changed.
+        and the report; only where each file is made into its own output. If it is not given, that is so for files that
+        take a worker process with them, or whose calls hang; False ends the run at these as well. retries: how often an
+        attempt is made again that a worker took with it, or during which the input changed.
 
         A run that writes to a directory keeps a ledger there, in .aiopipe/, and passes over inputs that are done
         and unchanged; ledger=False keeps none. force: do them all the same. prune: remove outputs, on record in

@@ -143,10 +143,12 @@ class Accounts:
         if self._failures.dropped:
             rejects = tuple(r for r in rejects if r.file.index not in self._failures.dropped)
         final = sorted((r for r in rejects if self._rejects is None or r.final), key=_order)
-        if final and self._failures.keep_going:
-            for reject in final:
+        failed = [r for r in final if self._failures.keep_going or (self._failures.workers and r.kind == "worker")]
+        if failed:
+            for reject in failed:
                 self._failures.add([reject.file], error_of(self._placed(reject)))
-            rejects, final = tuple(r for r in rejects if r not in final), []
+            rejects = tuple(r for r in rejects if r not in failed)
+            final = [r for r in final if r not in failed]
         last = final[0] if final else None
         for reject in rejects:
             if last is None or _order(reject) < _order(last):

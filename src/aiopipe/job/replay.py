@@ -104,7 +104,7 @@ async def replay(
     rows = await rows_by_path(file)
     _check_ends(plan, sink, file, rejects)
     pools = Workers(workers, parse_size(memory))
-    pools.found.failures, pools.found.tolerant = Failures(False, retries), True
+    pools.found.failures, pools.found.tolerant = Failures(retries=retries), True
     try:
         if plan.needs_more:
             plan = await pools.hop(plan.ready)

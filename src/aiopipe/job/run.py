@@ -48,7 +48,7 @@ async def run(
     stop: asyncio.Event | None = None,
     report: str | None = None,
     debug: bool = False,
-    keep_going: bool = False,
+    keep_going: bool | None = None,
     retries: int = 1,
     force: bool = False,
     prune: bool = False,
@@ -70,7 +70,9 @@ async def run(
     plan = make_plan(pipeline.stages)
     begun = time.perf_counter()
     pools = Workers(workers, budget)
-    failures = pools.found.failures = Failures(keep_going and stand_alone(plan), retries)
+    # Whose fault a lost worker is nobody knows: perhaps the machine's. A record at fault is there to be mended.
+    goes_on = (bool(keep_going) and stand_alone(plan), keep_going is None and mirrors(plan))
+    failures = pools.found.failures = Failures(*goes_on, retries)
     if stop is not None:
         pools.stop = stop
     reject_file: RejectsFile | LedgerRejects | None = None

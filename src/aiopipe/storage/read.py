@@ -198,7 +198,7 @@ def _small_files(
                 start = len(prefix)  # the header of the file before: nothing to find out
         except (InputError, RecordError) as error:
             problem = error if isinstance(error, InputError) else _at(error, file)
-            if failures.keep_going:
+            if failures.goes_on(problem):
                 failures.add([file], problem)
                 continue
             close()
