@@ -136,7 +136,7 @@ def test_help_shows_what_can_be_typed(cli: Cli, bad: Path, place: Path):
     shown = [line.strip() for line in done.out.splitlines() if line.strip().startswith("aiopipe ")]
     assert shown
     for line in shown:
-        assert cli(line.removeprefix("aiopipe ")).code == (3 if " pipe " in line else 0)
+        assert cli(line.removeprefix("aiopipe ")).code == (3 if " run " in line else 0)
 
 
 def test_the_command_has_the_options_of_the_method(cli: Cli):

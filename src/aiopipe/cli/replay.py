@@ -35,7 +35,7 @@ def replay(file: str, pipeline: tuple[str, ...], settings: tuple[str, ...], **pa
     not stays in REJECTS.
 
     \b
-    aiopipe pipe --rejects bad.csv read in then map functions.py:strict then write out/
+    aiopipe run job.toml
     aiopipe replay bad.csv read in then map functions.py:mended then write out/
 
     It works where each stage looks at one record, and the directory has a ledger (see aiopipe status). Where the
