@@ -8,7 +8,7 @@
     │   └── ChangedError                  ... the last of these: it may be whole the next time
     ├── RecordError                       a record that breaks the rules of its file
     ├── FunctionError                     a user's function raised, or returned what it may not
-    │   └── WorkerError                   ... or took its process with it, or ran out of time
+    │   └── WorkerError                   ... or took its process with it, ran out of time, cannot send its result
     ├── RequestError                      a request that was refused, or got no answer that can be used
     ├── OutputError                       a target that cannot be written
     │   └── LockedError                   ... because another run is writing it
@@ -130,7 +130,7 @@ class FunctionError(AiopipeError):
 
 
 class WorkerError(FunctionError):
-    """A user's function ran out of time or took its worker process with it."""
+    """A user's function ran out of time, took its worker process with it, or gave what cannot be sent back."""
 
 
 class RequestError(AiopipeError):

@@ -61,7 +61,8 @@ class Reject:
     the chunk; `moved` makes them absolute. part: which of the file's chunks that is, from 0; head_lines: lines
     before the first of them. kind names the error class that a run without a rejects file raises: "record",
     "function", "request" or "worker". trace: the user's function's own traceback, as text. final: it ends the run,
-    even where there is a rejects file.
+    even where there is a rejects file. before: how many records of its file's output stand before the place where its
+    own would have been; -1 where nobody can tell.
     """
 
     file: FileRef
@@ -75,6 +76,7 @@ class Reject:
     part: int = 0
     head_lines: int = 0
     final: bool = False
+    before: int = -1
 
     def moved(self, lines: int, records: int) -> Reject:
         """The same reject with its line and record counted from the start of the file."""

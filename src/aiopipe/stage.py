@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import os
 
     from aiopipe.engine.remote import Remotes
+    from aiopipe.job.replay import Replayed
     from aiopipe.job.report import Report
     from aiopipe.job.stream import RowStream
     from aiopipe.job.watching import Watched
@@ -161,6 +162,10 @@ class Units(Protocol):
 
     def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
         """A file was opened: what all of its bytes are to be fed to. Any thread."""
+        ...
+
+    def again(self, lost: FileRef, file: FileRef) -> None:
+        """The attempt to read `lost` is given up: the same file comes once more as `file`. Blocks."""
         ...
 
     def complete(self, file: FileRef, records: int) -> Any:
@@ -606,7 +611,7 @@ class Pipeline:
         stop: Any = None,
         report: str | None = None,
         debug: bool = False,
-        keep_going: bool = False,
+        keep_going: bool | None = None,
         retries: int = 1,
         force: bool = False,
         prune: bool = False,
@@ -625,8 +630,9 @@ class Pipeline:
 
         keep_going: a file that fails (it cannot be read, a record or a function is at fault and nothing is set aside,
         a worker died) leaves no new output, the others are made, and the run ends in UnitsFailedError with the errors
-        and the report; only where each file is made into its own output. retries: how often an attempt
-        is made again that a worker took with it, or during which the input changed.
+        and the report; only where each file is made into its own output. If it is not given, that is so for files that
+        take a worker process with them, or whose calls hang; False ends the run at these as well. retries: how often an
+        attempt is made again that a worker took with it, or during which the input changed.
 
         A run that writes to a directory keeps a ledger there, in .aiopipe/, and passes over inputs that are done
         and unchanged; ledger=False keeps none. force: do them all the same. prune: remove outputs, on record in
@@ -658,6 +664,32 @@ class Pipeline:
         finally:
             remotes.close()  # nothing to do, unless the run was refused before it began
         return made
+
+    async def replay(
+        self,
+        file: str,
+        *,
+        rejects: str | None = None,
+        workers: int | None = None,
+        memory: int | str = "128MB",
+        retries: int = 1,
+    ) -> Replayed:
+        """Run the records of a rejects file again, through this pipeline as it is now; what became of them.
+
+        Where it writes to a directory with a ledger, what passes goes into its place in the outputs, and what does not
+        stays in the file. The pipeline is the one that set the records aside, with mended functions, `null` or
+        `max_record`; or the records themselves are mended, in the column raw of the file. InputError and UsageError
+        say what cannot be replayed: then run the pipeline again.
+
+        Elsewhere the sink gets what passes by itself; `rejects` is then a file for what does not.
+        workers, memory, retries: as for `run`. The rejects file is held in memory.
+        """
+        from aiopipe.imports import off_the_loop
+
+        await off_the_loop(lambda: None, lambda _: None)
+        from aiopipe.job.replay import replay
+
+        return await replay(self, file, rejects=rejects, workers=workers, memory=memory, retries=retries)
 
     async def watch(self, *, settle: float | str = 2.0, stop: Any = None, told: Any = None, **job: Any) -> Watched:
         """Run again and again, over files of the input as they arrive, until the asyncio.Event `stop` is set.

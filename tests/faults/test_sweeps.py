@@ -45,20 +45,21 @@ def swept(place, *faults, job="mirror", workers=1, sample=0, variant="", needs=3
 
 
 @pytest.mark.parametrize(
-    ("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 3), ("ranges", 1), ("ranges", 3), ("resumed", 2)]
+    ("job", "workers"),
+    [("mirror", 1), ("mirror", 3), ("one", 3), ("ranges", 1), ("ranges", 3), ("resumed", 2), ("replay", 1)],
 )
 def test_a_run_killed_before_any_of_its_calls_is_as_good_as_new_after_the_next_one(job, workers, place):
     assert swept(place, "kill", job=job, workers=workers, sample=10) == []
 
 
-@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("one", 3), ("ranges", 2), ("resumed", 1)])
+@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("one", 3), ("ranges", 2), ("resumed", 1), ("replay", 1)])
 def test_any_call_that_fails_ends_in_words_and_is_mended_by_the_next_run(job, workers, place):
     """A full or broken disk, a read-only one, too many open files, interrupted calls, writes cut short."""
     faults = ["enospc", "eio", "eintr", "emfile", "erofs", "short"]
     assert swept(place, *faults, job=job, workers=workers, sample=6 if job == "resumed" else 4) == []
 
 
-@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 1), ("ranges", 3)])
+@pytest.mark.parametrize(("job", "workers"), [("mirror", 1), ("mirror", 3), ("one", 1), ("ranges", 3), ("replay", 1)])
 def test_an_output_has_its_name_only_when_its_bytes_are_on_a_slow_disk(job, workers, place):
     assert swept(place, "slow", job=job, workers=workers, needs=2) == []
 

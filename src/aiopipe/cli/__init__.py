@@ -15,6 +15,7 @@ from aiopipe.errors import EXIT_DONE, EXIT_INTERRUPTED, AiopipeError
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "pipe": ("aiopipe.cli.pipe", "pipe", "Run a pipeline written as stages joined by `then`."),
     "run": ("aiopipe.cli.run", "run", "Run a pipeline file (TOML)."),
+    "replay": ("aiopipe.cli.replay", "replay", "Run records that were set aside again, and put in what passes."),
     "explain": ("aiopipe.cli.explain", "explain", "Show the plan of a pipeline; reads only a sample."),
     "why": ("aiopipe.cli.why", "why", "Say why a file is, or is not, up to date."),
     "status": ("aiopipe.cli.why", "status", "Show what is done, failed and running in a directory."),

@@ -29,6 +29,7 @@ class Encoded:
     bodies: bytes or views of them; the last record of a file ends as it did in the input, perhaps without a
     line end. head: the header record as it is to be written, once a file (b"" for none). names: the columns,
     so that the sink can see whether parts of a file agree. newline: the input's, for what the sink adds.
+    rows, numbers: of the batch and its body, so that the place of a record in the output can be told.
     """
 
     segments: tuple[Segment, ...]
@@ -39,6 +40,8 @@ class Encoded:
     newline: bytes
     rejects: tuple[Reject, ...] = ()
     transcode: str = ""
+    rows: Ints | None = None
+    numbers: Ints | None = None
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -92,6 +95,8 @@ def _encoded(batch: Batch, header: Header, lines: Any, anew: bool = False) -> En
         header.newline,
         batch.rejects,
         header.transcode,
+        batch.rows,
+        batch.body.numbers,
     )
 
 
@@ -243,4 +248,7 @@ def encode_json(batch: Batch) -> Encoded:
     for count in counts:
         bodies.append("".join(lines[at : at + count]).encode())
         at += count
-    return Encoded(batch.segments, tuple(bodies), tuple(counts), b"", names, b"\n", batch.rejects)
+    rows, numbers = batch.rows, batch.body.numbers
+    return Encoded(
+        batch.segments, tuple(bodies), tuple(counts), b"", names, b"\n", batch.rejects, rows=rows, numbers=numbers
+    )

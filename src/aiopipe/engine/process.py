@@ -11,7 +11,7 @@ import signal
 from typing import Any
 
 from aiopipe.carried import restored
-from aiopipe.errors import FunctionError
+from aiopipe.errors import WorkerError
 from aiopipe.memory import keep_freed_memory
 from aiopipe.stage import Items
 from aiopipe.watch import Watch, watching
@@ -69,7 +69,7 @@ def _check(items: Items, stage: str) -> None:
                 pickle.dumps(value)
             except Exception as error:
                 shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-                raise FunctionError(
+                raise WorkerError(
                     f"the function gave {shown}, which cannot be sent from one process to another: {error}",
                     stage=stage,
                     hint="give plain data, or say placement='thread'",

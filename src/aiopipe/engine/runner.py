@@ -412,7 +412,7 @@ class _Hop:
             return [await self._workers.run(self._node, parcel)]
         except AiopipeError as error:
             failures = self._workers.found.failures
-            if not failures.keep_going or not hasattr(parcel, "apart"):
+            if not failures.goes_on(error) or not hasattr(parcel, "apart"):
                 raise
             parts = parcel.apart()
             if len(parts) > 1:

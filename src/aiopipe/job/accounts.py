@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
@@ -13,6 +14,7 @@ from aiopipe.batch import Segment
 from aiopipe.engine.runner import Envelope
 from aiopipe.errors import RecordError, TooManyRejectsError
 from aiopipe.failures import Failures
+from aiopipe.job.ranks import Ranks, unlike_records
 from aiopipe.job.rejects import LedgerRejects, Places, RejectsFile, error_of
 from aiopipe.job.report import BranchReport, Report, StageReport
 from aiopipe.job.units import Units
@@ -68,9 +70,13 @@ class Accounts:
         self._reached = {s.name: (-1, 0) for s in plan.sinks}  # file and part that each sink has got to
         self._ready: list[Reject] = []
         self._first: Reject | None = None  # of those written
+        self._by_file = Counter[int]()  # rejects of each file
         self._count = itertools.count()
         # A generator numbers the parts of its output anew: behind it they say nothing about the input's.
         self._by_part = not any(getattr(s.stage, "is_generator", False) for s in steps)
+        # Where an output lacks them, for those who replay them: only a ledger remembers that.
+        kept = isinstance(rejects, LedgerRejects) and not unlike_records(plan)
+        self._ranks_of = Ranks() if kept else None
 
     def _lay(self, plan: Plan, into: BranchReport | Report) -> None:
         """The report of a plan, with a line for every step, in the shape of the plan."""
@@ -115,6 +121,8 @@ class Accounts:
             self._take(rejects)
             parcel = replace(parcel, rejects=())
         if sink and self._rejects is not None:
+            if self._ranks_of is not None:
+                self._ranks_of.note(parcel)
             self._passed(sink, getattr(parcel, "segments", ()))
             if len(self._ready) >= _TOGETHER:
                 await self._write()
@@ -127,12 +135,21 @@ class Accounts:
             self.report.rejected += len(rejects)
         self._take(tuple(rejects))
 
+    def lost(self) -> int:
+        """How many records were set aside of attempts that were given up, and so were not."""
+        return sum(self._by_file[index] for index in self._failures.dropped)
+
     def _take(self, rejects: tuple[Reject, ...]) -> None:
+        self._by_file.update(r.file.index for r in rejects)
+        if self._failures.dropped:
+            rejects = tuple(r for r in rejects if r.file.index not in self._failures.dropped)
         final = sorted((r for r in rejects if self._rejects is None or r.final), key=_order)
-        if final and self._failures.keep_going:
-            for reject in final:
+        failed = [r for r in final if self._failures.keep_going or (self._failures.workers and r.kind == "worker")]
+        if failed:
+            for reject in failed:
                 self._failures.add([reject.file], error_of(self._placed(reject)))
-            rejects, final = tuple(r for r in rejects if r not in final), []
+            rejects = tuple(r for r in rejects if r not in failed)
+            final = [r for r in final if r not in failed]
         last = final[0] if final else None
         for reject in rejects:
             if last is None or _order(reject) < _order(last):
@@ -187,6 +204,8 @@ class Accounts:
 
     def _placed(self, reject: Reject) -> Reject:
         """The reject with its line and record in the file, as far as they are known."""
+        if self._ranks_of is not None:
+            reject = replace(reject, before=self._ranks_of.of(reject))
         base = self._places.base(reject)
         if base is None:
             return replace(reject, position=replace(reject.position, line=None, record=None))

@@ -21,6 +21,7 @@ from aiopipe.job.ledger import (
     use_pipeline,
 )
 from aiopipe.job.lock import Lock
+from aiopipe.job.mends import recover
 from aiopipe.job.ranges import remove_temporaries, still_there
 from aiopipe.storage.version import Version, checksum_of
 from aiopipe.storage.write import attempt, make_directories, sync_directories, temporary_of, trouble
@@ -57,6 +58,7 @@ class Destination:
         try:
             self.reader = self.ledger.reader()
             self._sweep()
+            recover(self.ledger, self.reader, path)  # before rejects of units that are not done are forgotten
             places = [os.path.dirname(os.path.abspath(f)) for f in files]
             self.run: int = self.ledger.ask(begin_run(attempt(), socket.gethostname(), places))
         except BaseException:

@@ -180,7 +180,7 @@ def status(directory: str) -> Status:
             outcome = run["outcome"] or ("running" if found.holder is not None else "killed")
             found.last = {"began": run["began"], "ended": run["ended"], "outcome": outcome}
         found.unneeded = len(ledger.unowned())
-    begun = states["running"] + states["part"]
+    begun = states["running"] + states["part"] + states["mending"]
     found.done, found.failed = states["done"], states["failed"]
     found.running, found.unfinished = (begun, 0) if found.holder is not None else (0, begun)
     return found

@@ -102,11 +102,11 @@ class Unit:
     """A row of the ledger, with its outputs.
 
     state: "done"; "running" (begun, and not finished if no run is on); "part" (of a job that is one unit, and not
-    finished); "failed". run, number: of the run that did it, and its place in that run's input. pipeline: whose
-    parts `Reader.parts` gives. source: the input's absolute path. why: what made that run do it. version, xxh128:
-    of the input as it was read; xxh128 is None where not all of it was. read_at: nanoseconds of the epoch when
-    reading began. taken, given, rejected: records. message: what went wrong, of a failed one. made: how many
-    outputs it had when it was done.
+    finished); "failed"; "mending" (see job/mends.py). run, number: of the run that did it, and its place in that
+    run's input. pipeline: whose parts `Reader.parts` gives. source: the input's absolute path. why: what made that
+    run do it. version, xxh128: of the input as it was read; xxh128 is None where not all of it was. read_at:
+    nanoseconds of the epoch when reading began. taken, given, rejected: records. message: what went wrong, of a
+    failed one. made: how many outputs it had when it was done.
     """
 
     key: Key
@@ -202,6 +202,15 @@ class Reader:
         """All rows, in bytewise order of their paths."""
         for row in self._each(f"SELECT {_COLUMNS} FROM units ORDER BY path, start", ()):
             yield self._unit(row)
+
+    def in_state(self, state: str) -> list[Key]:
+        """The units that are in this state."""
+        return [Key(*row) for row in self._rows("SELECT path, start, stop FROM units WHERE state = ?", (state,))]
+
+    def with_rejects(self) -> dict[Key, tuple[int, int]]:
+        """The units that are done but for some records: with their run, and their number there."""
+        rows = self._rows("SELECT path, start, stop, run, number FROM units WHERE rejected > 0 AND state = 'done'", ())
+        return {Key(*row[:3]): (row[3], row[4]) for row in rows}
 
     def owner(self, output: bytes) -> Unit | None:
         """The unit that an output below the destination comes from."""

@@ -26,10 +26,11 @@ class JobOptions:
         None, kind="int", metavar="N", help="threads or processes for computing (default: the number of cores)"
     )
     memory: Any = option(128_000_000, kind="size", metavar="SIZE", help="bytes in flight, about (default: 128MB)")
-    keep_going: bool = option(
-        False,
+    keep_going: bool | None = option(
+        None,
         kind="flag",
-        help="a file that fails lets the others be made (write DIRECTORY/); exit code 1 all the same",
+        help="a file that fails lets the others be made (write DIRECTORY/); exit code 1 all the same"
+        " (default: only where a worker process dies or hangs)",
     )
     retries: int = option(
         1, kind="int", metavar="N", help="how often to try again when a worker dies or input changes (default: 1)"

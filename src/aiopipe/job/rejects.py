@@ -97,7 +97,7 @@ class RejectsFile:
         self._io = io
         self._rows: list[str] = []
         self._lines = path.endswith((".jsonl", ".ndjson"))
-        self._temporary = Temporary(path)
+        self._temporary = Temporary(path, alone=True)
         self._writer = AsyncDictWriter(self, COLUMNS, lineterminator="\n")
         self._begun = False
 
@@ -113,6 +113,7 @@ class RejectsFile:
     async def add_rows(self, rows: Sequence[dict[str, Any]]) -> None:
         """The same for rows as `row_of` makes them."""
         self.count += len(rows)
+        rows = [{name: row[name] for name in COLUMNS} for row in rows]
         if self._lines:
             await self.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         else:
@@ -176,7 +177,7 @@ def _some(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def row_of(reject: Reject) -> dict[str, Any]:
-    """A reject as a row of the rejects file: see COLUMNS."""
+    """A reject as a row of the rejects file (see COLUMNS), and `before`, which only a ledger keeps."""
     where = reject.position
     encoding = "utf-8"
     try:
@@ -193,6 +194,7 @@ def row_of(reject: Reject) -> dict[str, Any]:
         "reason": reject.reason,
         "raw": raw,
         "raw_encoding": encoding,
+        "before": reject.before,
     }
 
 

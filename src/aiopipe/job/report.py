@@ -158,7 +158,9 @@ class Report:
     went on with; read_before: the records of theirs that were done before, and are in no other number. rejected_before:
     records that were set aside of what was passed over. paused: files not finished that the next run can go on with.
     pruned: outputs removed because their input is gone. interrupted: the run was asked to stop before its input ended.
-    skipped: paths passed over with the reason. failed: files that the run went on without. items: what `collect` kept.
+    skipped: paths passed over with the reason. failed: files that the run went on without. reread: how often a file
+    was read once more because it had changed meanwhile; the records of lost attempts count as unfinished. items: what
+    `collect` kept.
     stages: of the trunk; inputs and branches have their own. debug: what a run with debug=True found in the event
     loop.
     """
@@ -183,6 +185,7 @@ class Report:
     paused: int = 0
     pruned: int = 0
     interrupted: bool = False
+    reread: int = 0
     stages: list[StageReport] = field(default_factory=list)
     inputs: list[BranchReport] = field(default_factory=list)
     branches: list[BranchReport] = field(default_factory=list)
@@ -253,6 +256,8 @@ class Report:
                 text += f"\n{stage.name}: {told}"
         if self.skipped:
             text += f"\n{len(self.skipped):,} entries passed over, first {self.skipped[0][0]}: {self.skipped[0][1]}"
+        if self.reread:
+            text += f"\n{counted(self.reread, 'file')} read again: changed while read"
         if self.failed:
             done = counted(self.outputs, "output")
             text += f"\n{counted(len(self.failed), 'file')} failed and left no new output; {done} made of the others"

@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiopipe.engine.remote import Remotes
@@ -16,6 +17,7 @@ from aiopipe.errors import AiopipeError, UnitsFailedError, UsageError
 from aiopipe.failures import Failures
 from aiopipe.fuse import Node, fuse
 from aiopipe.job.accounts import Accounts
+from aiopipe.job.attempts import changed, mirrors, starts_over
 from aiopipe.job.debug import Debug
 from aiopipe.job.incremental import Keeper, keeper_of, one_unit
 from aiopipe.job.rejects import LedgerRejects, RejectsFile
@@ -47,7 +49,7 @@ async def run(
     stop: asyncio.Event | None = None,
     report: str | None = None,
     debug: bool = False,
-    keep_going: bool = False,
+    keep_going: bool | None = None,
     retries: int = 1,
     force: bool = False,
     prune: bool = False,
@@ -73,7 +75,9 @@ async def run(
     plan = make_plan(pipeline.stages)
     begun = time.perf_counter()
     pools = Workers(workers, budget, remotes)
-    failures = pools.found.failures = Failures(keep_going and stand_alone(plan), retries)
+    # Whose fault a lost worker is nobody knows: perhaps the machine's. A record at fault is there to be mended.
+    goes_on = (bool(keep_going) and stand_alone(plan), keep_going is None and mirrors(plan))
+    failures = pools.found.failures = Failures(*goes_on, retries)
     if stop is not None:
         pools.stop = stop
     reject_file: RejectsFile | LedgerRejects | None = None
@@ -105,31 +109,46 @@ async def run(
             finding.know(nodes)
         # Both files are begun now: a run of hours must not learn at its end that their directory is read-only.
         if report is not None:
-            report_file = await settled(pools.io(Temporary, report), Temporary.discard)
+            report_file = await settled(pools.io(partial(Temporary, report, alone=True)), Temporary.discard)
         units = keeper.units if keeper is not None else None
+        # Rejects of an attempt that is lost can only be taken back from a ledger.
+        failures.rereads = mirrors(plan) and (rejects is None or units is not None)
         if rejects is not None:
-            reject_file = RejectsFile(rejects, pools.io) if units is None else LedgerRejects(rejects, units, pools.io)
-        accounts = Accounts(plan, reject_file, max_rejects, progress, failures, units)
-        pools.found.refuse, pools.found.tolerant = accounts.refuse, rejects is not None
-        if units is not None:
-            units.settle = accounts.settle
-            if units.ranges is not None:
-                units.ranges.counts = accounts
-        try:
-            trace = await within(run_nodes(nodes, pools, accounts), pools.stop, patience)
-        except BaseException as error:
-            accounts.locate(error)
-            if keeper is not None:
-                await keeper.failed(error)
-            if accounts.report.rejected and reject_file is not None:
-                await _keep(accounts, error)
-            raise
+            begin = partial(RejectsFile, rejects) if units is None else partial(LedgerRejects, rejects, units)
+            reject_file = await settled(pools.io(begin, pools.io), _discard)
+        attempts = 1 + (retries if keeper is None and starts_over(plan) else 0)
+        for attempt in range(1, attempts + 1):
+            accounts = Accounts(plan, reject_file, max_rejects, progress, failures, units)
+            pools.found.refuse, pools.found.tolerant = accounts.refuse, rejects is not None
+            if units is not None:
+                units.settle = accounts.settle
+                if units.ranges is not None:
+                    units.ranges.counts = accounts
+            try:
+                trace = await within(run_nodes(nodes, pools, accounts), pools.stop, patience)
+                break
+            except BaseException as error:
+                accounts.locate(error)
+                if attempt < attempts and not pools.stopping and changed(error):
+                    pools.found.files, pools.found.skipped = 0, []
+                    if rejects is not None and reject_file is not None:
+                        reject_file.discard()
+                        reject_file = await settled(pools.io(RejectsFile, rejects, pools.io), _discard)
+                    continue
+                if keeper is not None:
+                    await keeper.failed(error)
+                if accounts.report.rejected and reject_file is not None:
+                    await _keep(accounts, error)
+                raise
         made = accounts.report
+        made.rejected -= accounts.lost()
+        made.reread = attempt - 1
         made.interrupted = pools.found.cut
         if keeper is not None:
             await keeper.finish(made, failures)
         await accounts.finish()
         finish(made, plan, nodes, trace, pools.found)
+        made.unfinished += accounts.lost()
         made.seconds = time.perf_counter() - begun
         made.failed = [FailedUnit(f.path, f"{error}") for _, (f, error) in sorted(failures.units.items())]
         if finding is not None:
@@ -170,6 +189,11 @@ def stand_alone(plan: Plan) -> bool:
         "these files do not stand alone: none can fail and leave the others be",
         hint="keep_going is for write DIRECTORY/, without branches and stages that count or compare over all files",
     )
+
+
+def _discard(file: RejectsFile | LedgerRejects | None) -> None:
+    if file is not None:
+        file.discard()
 
 
 def _write_report(file: Temporary, text: str) -> None:

@@ -20,6 +20,7 @@ def finish(report: Report, plan: Plan, nodes: Sequence[Node], trace: Trace, foun
     # What failed with its file was not filtered: it is left for a run to come.
     report.filtered -= found.failures.records
     report.unfinished += found.failures.records + sum(s.failed for s in report.stages)
+    report.reread += len(found.failures.dropped)
     report.bytes_read = trace.nbytes
     report.files = found.files
     report.skipped = found.skipped

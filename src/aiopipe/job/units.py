@@ -99,6 +99,7 @@ class Units:
         self.kept: list[tuple[int, int, int, int]] = []  # of those with rejects: number here, run, number there, count
         self.settle: Callable[[int], None] = lambda number: None  # called before a unit's counts are taken
         self._aside: dict[int, int] = {}  # number -> rejects submitted so far
+        self._given_up: set[int] = set()  # numbers of attempts that are lost
         self._ledger = ledger
         self._reader = reader
         self._pipeline = pipeline
@@ -237,6 +238,13 @@ class Units:
             ticket.version, ticket.checksum = Version.of(status), checksum
         return checksum
 
+    def again(self, lost: FileRef, file: FileRef) -> None:
+        """The attempt to read `lost` is given up: the same file comes once more as `file`."""
+        self._flush()  # its row is begun before it is begun again
+        ticket = self._open.pop(lost.index)
+        self._given_up.add(lost.index)
+        self._begin(file, ticket.key, "input changed while it was read" if ticket.redo else "new")
+
     def count(self, number: int, records: int) -> None:
         """Records of the unit with this number were parsed, good or not."""
         ticket = self._open.get(number)
@@ -296,7 +304,7 @@ class Units:
     def rejects(self) -> Generator[dict[str, Any], None, None]:
         """What the rejects file is to hold: of units passed over and of this run, in the order of the input."""
         self._ledger.wait()
-        mine = [(number, self.run, number) for number in self._aside]
+        mine = [(number, self.run, number) for number in self._aside if number not in self._given_up]
         for _, run, number in sorted([(n, r, there) for n, r, there, _ in self.kept] + mine):
             yield from self._reader.rejects(run, number)
 

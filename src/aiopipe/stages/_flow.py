@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from operator import length_hint
 from typing import Any
 
-from aiopipe.errors import AiopipeError, UsageError
+from aiopipe.errors import AiopipeError
 from aiopipe.stage import Context, Items
 from aiopipe.stages._attempts import GaveUpError
 from aiopipe.stages._calls import CAUGHT, SLICE, Fault, fault_of
@@ -240,7 +240,7 @@ async def calls_in_flight(work: Work, parcels: AsyncIterator[Any], context: Cont
 def _goes_on(parcel: Any, error: Exception, context: Context) -> bool:
     """Whether the run goes on without the files of this parcel, which has failed."""
     failures = context.found.failures
-    if isinstance(error, UsageError) or not isinstance(error, AiopipeError) or not failures.keep_going:
+    if not isinstance(error, AiopipeError) or not failures.goes_on(error):
         return False
     failures.add([s.file for s in parcel.segments], error)
     failures.records += len(parcel)

@@ -55,7 +55,7 @@ async def streamed(
             if feed.failed is error:
                 raise
             problem = error if isinstance(error, FunctionError) else _problem(error, feed)
-            if not context.found.failures.keep_going:
+            if not context.found.failures.goes_on(problem):
                 raise problem from (None if problem is error else error)
             assert feed.segment is not None
             context.found.failures.add([feed.segment.file], problem)

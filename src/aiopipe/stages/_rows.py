@@ -32,12 +32,12 @@ class Rows:
     values: list[str]
 
     def __len__(self) -> int:
-        return len(self.values) // len(self.names)
+        return len(self.values) // (len(self.names) or 1)  # no columns: what is left of a file that was given up
 
     def fields(self) -> Iterator[list[str]]:
         """The values of each record."""
         values, width = self.values, len(self.names)
-        return (values[i : i + width] for i in range(0, len(values), width))
+        return (values[i : i + width] for i in range(0, len(values), width or 1))
 
     def column(self, place: int) -> list[str]:
         """The values of one column."""

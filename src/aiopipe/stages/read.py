@@ -129,6 +129,10 @@ class Read(Source):
         # A worker process only parses: the stream stays where it is.
         return {**self.__dict__, "given": None}
 
+    def dialect_of(self, file: FileRef) -> Dialect:
+        """How a file of this source is written."""
+        return self._dialect(file.relative)
+
     def finder(self) -> Finder:
         """What finds the files of this source."""
         files = [p for p in self.paths if p != "-" and not is_url(p)] if self.given is None else []

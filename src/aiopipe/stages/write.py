@@ -304,7 +304,7 @@ def _unfinished(part: Any) -> bool:
 
 async def _to_file(path: str, parcels: AsyncIterator[Any], context: Context) -> Outcome:
     outcome, joined = Outcome(), _Joined()
-    temporary = await _temporary(path, context)
+    temporary = await _temporary(path, context, alone=True)
     cut_off = False
     try:
         async for part in parcels:
@@ -325,9 +325,9 @@ async def _to_file(path: str, parcels: AsyncIterator[Any], context: Context) -> 
             temporary.discard()
 
 
-async def _temporary(path: str, context: Context, *, hashed: bool = False) -> Temporary:
+async def _temporary(path: str, context: Context, *, hashed: bool = False, alone: bool = False) -> Temporary:
     """A temporary that is removed again when nobody is left to take it."""
-    return await settled(context.io(partial(Temporary, path, hashed=hashed)), Temporary.discard)
+    return await settled(context.io(partial(Temporary, path, hashed=hashed, alone=alone)), Temporary.discard)
 
 
 def _commit_whole(files: list[tuple[str, tuple[Any, ...]]], units: Units | None, tickets: list[Any]) -> int:

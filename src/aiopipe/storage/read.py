@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import stat
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -72,15 +73,21 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
     """
     block = min(block, max(context.memory // _IN_FLIGHT, _LEAST_BLOCK))
     units = _units(inputs, block)
+    again: deque[Input] = deque()  # files that changed while they were read, for another attempt behind all others
     # Off the loop: finding the next file may list and sort a directory of a hundred thousand.
     while (unit := await settled(context.io(next, units, None))) is not None:
         if context.stopping:
             context.found.cut = True
             return
-        chunks = _small_ones(unit, context) if isinstance(unit, list) else _one_file(unit, context, block)
+        chunks = _small_ones(unit, context) if isinstance(unit, list) else _one_file(unit, context, block, again)
         async with aclosing(chunks) as entered:
             async for chunk in entered:
                 yield chunk
+    while again and not context.stopping:
+        async with aclosing(_one_file(again.popleft(), context, block, again)) as entered:
+            async for chunk in entered:
+                yield chunk
+    context.found.cut |= bool(again)
 
 
 def _units(inputs: Iterable[Input], block: int) -> Iterator[Input | list[Input]]:
@@ -105,8 +112,11 @@ def _units(inputs: Iterable[Input], block: int) -> Iterator[Input | list[Input]]
         yield group
 
 
-async def _one_file(item: Input, context: Context, block: int) -> AsyncGenerator[Chunk, None]:
-    """One file; where it fails and the run goes on, its end comes all the same, for those who wait for it."""
+async def _one_file(item: Input, context: Context, block: int, again: deque[Input]) -> AsyncGenerator[Chunk, None]:
+    """One file; where it fails and the run goes on, its end comes all the same, for those who wait for it.
+
+    again: gets the file where it changed meanwhile and may be read once more.
+    """
     failures, last, cut_off = context.found.failures, None, False
     async with aclosing(_large_file(item, context, block)) as chunks:
         try:
@@ -116,7 +126,12 @@ async def _one_file(item: Input, context: Context, block: int) -> AsyncGenerator
                 if cut_off:
                     break  # some stage has given it up
         except (InputError, RecordError) as error:
-            failures.add([item.file], error)
+            if isinstance(error, ChangedError) and (next_one := failures.again(item.file)) is not None:
+                again.append(Input(next_one, item.dialect))
+                if context.found.units is not None:
+                    await settled(context.io(context.found.units.again, item.file, next_one))
+            else:
+                failures.add([item.file], error)
             cut_off = True
     if cut_off and last is not None:
         segment = last.segments[0]
@@ -185,7 +200,7 @@ def _small_files(
                 start = len(prefix)  # the header of the file before: nothing to find out
         except (InputError, RecordError) as error:
             problem = error if isinstance(error, InputError) else _at(error, file)
-            if failures.keep_going:
+            if failures.goes_on(problem):
                 failures.add([file], problem)
                 continue
             close()

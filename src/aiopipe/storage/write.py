@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aiopipe import held
 from aiopipe.errors import OutputError
 from aiopipe.model import display_path
 from aiopipe.storage.version import Checksum, Version
@@ -28,7 +29,7 @@ __all__ = ["ATTEMPT", "Made", "Temporary", "folds_case", "make_directories", "te
 _counter = itertools.count()
 # Of this process: with its id part of the name of every temporary, so that a later run knows whose they were.
 ATTEMPT = f"{os.getpid()}-{secrets.token_hex(4)}"
-_NAME = re.compile(r"\.aiopipe-(\d+-[0-9a-f]{8})-\d+\.tmp")
+_NAME = re.compile(r"\.aiopipe-(\d+-[0-9a-f]{8})-\d+(?:\.held)?\.tmp")
 
 
 def attempt() -> str:
@@ -75,23 +76,27 @@ class Temporary:
     """A file being written beside its target. `commit` makes it the target, `discard` removes it.
 
     Every method blocks: call it off the loop. OutputError says what the system would not do. hashed: whether its
-    bytes are hashed as they are written, for `made`.
+    bytes are hashed as they are written, for `made`. alone: no ledger knows of it, so it is held by a lock, and what
+    killed runs left of this kind in the directory is removed; see aiopipe.held.
     """
 
-    def __init__(self, target: str, *, hashed: bool = False) -> None:
+    def __init__(self, target: str, *, hashed: bool = False, alone: bool = False) -> None:
         self.target = target
         directory = os.path.dirname(target) or "."
-        self.path = os.path.join(directory, f".aiopipe-{attempt()}-{next(_counter)}.tmp")
+        self.path = ""
         self.nbytes = 0
+        self._lock = -1
         self._checksum = Checksum() if hashed else None
         self._fd = -1
         self._grown: list[str] = []  # directories that got a new one in them
+        if alone:
+            held.sweep(directory)
         try:
             try:
-                self._fd = _create(self.path)
+                self._begin(directory, alone)
             except FileNotFoundError:
                 self._grown = make_directories(directory)
-                self._fd = _create(self.path)
+                self._begin(directory, alone)
             self._keep_mode()
         except OSError as error:
             self.discard()
@@ -103,7 +108,7 @@ class Temporary:
         self = cls.__new__(cls)
         self.target, self.path, self.nbytes = target, path, nbytes
         self._checksum, self._grown = checksum, []
-        self._fd = -1
+        self._fd = self._lock = -1
         try:
             self._fd = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
             os.ftruncate(self._fd, nbytes)
@@ -113,6 +118,23 @@ class Temporary:
             self.discard()
             raise trouble(target, error) from None
         return self
+
+    def _begin(self, directory: str, alone: bool) -> None:
+        """Make the file, and hold it where that is asked for and possible."""
+        while alone and held.may_hold():
+            self.path = _new_path(directory, held.HELD)
+            self._fd = _create(self.path)
+            lock = held.hold(self._fd, self.path)
+            if lock is not None and lock >= 0:
+                self._lock = lock
+                return
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            alone = lock is None  # a sweep was quicker: once more; or there are no locks here
+        self.path = _new_path(directory)
+        self._fd = _create(self.path)
 
     def _keep_mode(self) -> None:
         """A target that is replaced keeps its permissions; one that is a directory is refused now."""
@@ -190,7 +212,15 @@ class Temporary:
                 self.discard()
                 raise
         self.publish()
+        held.let_go(self._lock)
+        self._lock = -1
         sync_directories(dict.fromkeys([*self._grown, os.path.dirname(self.target)]))
+
+    @property
+    def sha256(self) -> bytes:
+        """The hash of what was written so far, of one that is hashed."""
+        assert self._checksum is not None
+        return self._checksum.digest()
 
     def made(self) -> Made:
         """What became of it; for one that was hashed, once it is published."""
@@ -208,6 +238,12 @@ class Temporary:
             self._fd = -1
         with contextlib.suppress(OSError):
             os.unlink(self.path)
+        held.let_go(self._lock)
+        self._lock = -1
+
+
+def _new_path(directory: str, kind: str = "") -> str:
+    return os.path.join(directory, f".aiopipe-{attempt()}-{next(_counter)}{kind}.tmp")
 
 
 def _create(path: str) -> int:

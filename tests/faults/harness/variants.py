@@ -17,12 +17,13 @@ def in_place() -> Iterator[None]:
     from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Temporary
 
-    def begin(self: Temporary, target: str, *, hashed: bool = False) -> None:
+    def begin(self: Temporary, target: str, *, hashed: bool = False, alone: bool = False) -> None:
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         self.target = self.path = target
         self.nbytes = 0
         self._checksum = Checksum() if hashed else None
         self._grown = []
+        self._lock = -1
         self._fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
 
     before = Temporary.__init__
