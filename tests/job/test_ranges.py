@@ -494,7 +494,28 @@ def test_an_input_that_changes_after_it_was_compared_is_no_half_of_each(
 
     with monkeypatch.context() as patch:
         patch.setattr(Ranges, "take_up", take_up)
-        assert "changed since its beginning was compared" in str(failure(job(place), memory="4MB"))
+        assert "changed since its beginning was compared" in str(failure(job(place), memory="4MB", retries=0))
+    assert same_as_undisturbed(place, lambda to: job(place, to=to)).resumed == 0
+
+
+def test_a_resumed_input_that_changes_is_read_again_from_its_beginning(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(job(place))
+    before, changed = Ranges.take_up, list[str]()
+
+    def take_up(self: Ranges, file: Any, key: Key) -> Any:
+        found = before(self, file, key)
+        if found is not None and not changed:
+            changed.append(file.path)
+            Path(file.path).write_text(Path(file.path).read_text().replace("word", "WORD"))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ranges, "take_up", take_up)
+        report = job(place).run_sync(memory="4MB")
+    assert (report.reread, report.resumed, report.read_before, report.paused) == (1, 0, 0, 0)
+    assert temporaries(place) == []
     assert same_as_undisturbed(place, lambda to: job(place, to=to)).resumed == 0
 
 

@@ -257,6 +257,15 @@ class Ranges:
         for key in keys:
             remove(self._temporaries.pop(key.path, ()))
 
+    def give_up(self, number: int) -> None:
+        """The attempt at the file with this number is lost; the file comes again, under another, from its beginning."""
+        found = self._resumed.pop(number, None)
+        if found is not None:
+            self.files -= 1
+            self.records -= found.reached.taken
+            self.rejected -= found.reached.rejected
+        self.over(number)
+
     def over(self, number: int) -> None:
         """All of a file is at the sink."""
         self.paused.discard(number)

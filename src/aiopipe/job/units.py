@@ -243,6 +243,8 @@ class Units:
         self._flush()  # its row is begun before it is begun again
         ticket = self._open.pop(lost.index)
         self._given_up.add(lost.index)
+        if self.ranges is not None:
+            self.ranges.give_up(lost.index)
         self._begin(file, ticket.key, "input changed while it was read" if ticket.redo else "new")
 
     def count(self, number: int, records: int) -> None:
