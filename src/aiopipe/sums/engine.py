@@ -18,6 +18,7 @@ from aiopipe.sums.feed import Feeder
 from aiopipe.sums.lanes import Done, Lanes, Runner
 from aiopipe.sums.machine import choose_backend, cores, has_processes, lanes_for
 from aiopipe.sums.model import FileHash, Found, Problem
+from aiopipe.sums.processes import can_fork
 from aiopipe.sums.reader import TINY, Links
 from aiopipe.sums.runners import Local, Rendered, Work, make_reader, make_wrap
 from aiopipe.sums.schedule import Schedule
@@ -62,28 +63,39 @@ class HashOptions:
 class Run:
     """What all ways of waiting share: the schedule, the feeder, the cache, and how many work at it.
 
-    `count` of them, `threads` or `processes` (see `backend`); who drives the run makes the lanes.
+    `count` of them, `threads` or `processes` (see `backend`); who drives the run makes the lanes, and then calls
+    `open`. With `helps` the thread that drives worker processes hashes as well.
     """
 
     def __init__(self, items: Items, options: HashOptions, work: Work, roots: Sequence[bytes]) -> None:
         self.count = options.jobs or (lanes_for(roots)[0] if roots else cores())
-        backend = options.backend
+        backend, self.helps = options.backend, True
         if backend == "auto":
-            backend, items = choose_backend(items, self.count, TINY if work.head else 0)
+            quick = can_fork()
+            choice = choose_backend(items, self.count, head=TINY if work.head else 0, quick=quick)
+            backend, self.helps, items = choice
         self.backend = backend if has_processes() else "threads"
         threads = self.backend == "threads"
         self.schedule: Schedule = Schedule(lanes=self.count, locked_seconds=_LOCKED_SECONDS if threads else 0.0)
         self.stopped = False
         self._links: Links = {}
+        self._options = options.cache
         self._cache: CacheWriter | None = None
         if options.cache is not None:
-            from aiopipe.sums.cache import CacheWriter
-
-            self._cache = CacheWriter(options.cache)
             work = work._replace(cache=(options.cache.path, options.cache.key, options.cache.rehash_older))
         self.work = work
         self._wrap = make_wrap(work)
         self.feeder = Feeder(items, self.schedule, self._wrap)
+
+    def open(self) -> None:
+        """Open the cache: before the first job, and after a crew has begun.
+
+        It has a thread, under which nothing may be forked, and a connection, which no fork may take along.
+        """
+        if self._options is not None:
+            from aiopipe.sums.cache import CacheWriter
+
+            self._cache = CacheWriter(self._options)
 
     def recorded(self, done: Done) -> Done:
         """Tell the cache of what was done; its failure becomes the job's."""
@@ -210,7 +222,9 @@ def _run(
             from aiopipe.sums.crew import Crew
 
             hands = Crew(run)
+            run.open()
         else:
+            run.open()  # before the lanes, which look into it as soon as they begin
             hands = _Threads(run)
         while True:
             while not feeder.ended and schedule.wants_input:
