@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiopipe.sums.cache import CacheOptions, CacheWriter
     from aiopipe.sums.formats import Style
 
-__all__ = ["HashOptions", "Run", "run_batches", "run_brief", "run_rendered"]
+__all__ = ["HashOptions", "Run", "run_batches", "run_brief", "run_rendered", "run_signed"]
 
 Items = Iterable[Found | Problem]
 
@@ -172,16 +172,14 @@ def run_batches(
     options: HashOptions,
     *,
     roots: Sequence[bytes] = (),
-    head: bool = False,
     tick: Callable[[], None] | None = None,
 ) -> Iterator[list[FileHash]]:
     """Hash without an event loop: lists of results, in the order of the items.
 
-    With `head`, the digests are of the beginning of each file, see `Reader`.
     `tick` is called about ten times a second while it waits. Closing the generator, or an exception such as
     KeyboardInterrupt in it, ends every lane before it returns.
     """
-    return _run(items, options, Work(options.algorithms, head=head), roots, tick)
+    return _run(items, options, Work(options.algorithms), roots, tick)
 
 
 def run_brief(
@@ -193,6 +191,20 @@ def run_brief(
 ) -> Iterator[list[tuple[str, ...] | FileHash]]:
     """As `run_batches`, for those who know which file is next: its digests alone, or a result without any."""
     return _run(items, options, Work(options.algorithms, brief=True), roots, tick)
+
+
+def run_signed(
+    items: Items,
+    options: HashOptions,
+    *,
+    head: bool = False,
+    tick: Callable[[], None] | None = None,
+) -> Iterator[list[tuple[Any, ...] | FileHash]]:
+    """As `run_brief`, with each file's version: its digests and the numbers of its `Signature` in one tuple.
+
+    With `head`, the digests are of the beginning of each file, see `Reader`.
+    """
+    return _run(items, options, Work(options.algorithms, head=head, brief=True, signed=True), (), tick)
 
 
 def run_rendered(
