@@ -80,7 +80,13 @@ def dupes(
         raise UsageError("-z has a meaning for text alone")
     options, bar = lanes.hashing((algorithm or default_algorithm(),)), lanes.bar()
     walk = Walk(_apart([os.fsencode(path) for path in paths]), choice.walk())
-    search = Duplicates(walk, options, min_size, bar.tick)
+    search = Duplicates(walk, options, min_size)
+
+    def tick() -> None:
+        bar.files = search.files
+        bar.tick()
+
+    search.tick = tick
     groups = copies = wasted = failures = 0
     write = _printer(form, zero)
     with shared.terminable():
@@ -93,6 +99,7 @@ def dupes(
                 write(group)
             else:
                 failures += _carry_out(group, action, keep, apply)
+        bar.clear()
     for result in search.failed:
         shared.report_failure(result.path, result.status, result.reason)
     sys.stdout.flush()

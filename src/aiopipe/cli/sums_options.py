@@ -305,6 +305,7 @@ class Progress:
     def __init__(self, wanted: bool | None) -> None:
         self._on = sys.stderr.isatty() if wanted is None else wanted
         self._begin = self._last = time.monotonic()
+        self._drawn = False
         self.files = 0
         self.size = 0
 
@@ -314,15 +315,21 @@ class Progress:
         if not self._on or now - self._last < 0.2:
             return
         self._last = now
-        rate = human(self.size / max(now - self._begin, 1e-9))
-        sys.stderr.write(f"\r\x1b[K{plural(self.files, 'file')}, {human(self.size)}, {rate}/s")
+        parts = [f"{now - self._begin:.0f} s"]
+        if self.files:  # a manifest may have to be read first, or a tree be walked
+            parts.append(plural(self.files, "file"))
+        if self.size:
+            parts.append(f"{human(self.size)}, {human(self.size / (now - self._begin))}/s")
+        sys.stderr.write("\r\x1b[K" + ", ".join(parts))
         sys.stderr.flush()
+        self._drawn = True
 
     def clear(self) -> None:
         """Take the line away."""
-        if self._on:
+        if self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+            self._drawn = False
 
 
 class Terminated(SystemExit):
