@@ -192,16 +192,20 @@ class Reader:
                     continue
                 tiny = bool(local) and size <= TINY  # neighbours are alike
                 if (
-                    0 < size <= SMALL
+                    0 < size <= LARGE
                     and before.st_mode & 0o170000 == 0o100000
                     and before.st_nlink == 1
                     and before.st_ctime_ns < fresh
                 ):
-                    data = read(fd, size + 1)
-                    digests = (once(data),) if once is not None else tuple([each(data) for each in self._once])
+                    if size <= SMALL:
+                        data = read(fd, size + 1)
+                        count = len(data)
+                        digests = (once(data),) if once is not None else tuple([each(data) for each in self._once])
+                    else:
+                        digests, count = self._blocks(fd, before)
                     after = fstat(fd)
                     if (
-                        len(data) == size == after.st_size
+                        count == size == after.st_size
                         and after.st_mtime_ns == before.st_mtime_ns
                         and after.st_ctime_ns == before.st_ctime_ns
                     ):
@@ -270,6 +274,14 @@ class Reader:
             if self._on_bytes is not None:
                 self._on_bytes(len(data))
             return tuple([each(data) for each in self._once]), len(data)
+        digests, count = self._blocks(fd, status)
+        if count > size:
+            raise _ChangedError
+        return digests, count
+
+    def _blocks(self, fd: int, status: os.stat_result) -> tuple[tuple[str, ...], int]:
+        """The same for a file of more than one block; it stops where there is more than there should be."""
+        size = status.st_size
         block = BLOCK
         hashers = [each.new() for each in self._algorithms]
         if size > LARGE and _MANY_CORES and len(hashers) == 1 and self._algorithms[0].wide is not None:
@@ -292,7 +304,7 @@ class Reader:
                 if stopped():
                     raise StoppedError
             if count > size:
-                raise _ChangedError  # it grows: reading on could go on for ever
+                break  # it grows: reading on could go on for ever
             if tell is not None:
                 tell(got)
         return tuple([each.hexdigest() for each in hashers]), count
