@@ -64,7 +64,16 @@ EXPECTED = [
 ]
 
 
-def test_groups_are_the_files_with_the_same_bytes_and_links_are_one_file(copies: Path):
+@pytest.fixture(params=["memory", "disk"])
+def kept_in(request, monkeypatch) -> str:
+    """Where files wait to be told apart: as many as fit in memory, or all but two on the disk."""
+    if request.param == "disk":
+        for name in ("_MOST_WHOLE", "_MOST_HEADS", "_MOST_SIZES"):
+            monkeypatch.setattr(f"aiopipe.sums.dupes.{name}", 2)
+    return request.param
+
+
+def test_groups_are_the_files_with_the_same_bytes_and_links_are_one_file(copies: Path, kept_in: str):
     assert groups(copies) == EXPECTED
     assert groups(copies, min_size=0) == [*EXPECTED[:1], [["empty"], ["sub/empty"]], *EXPECTED[1:]]
     assert groups(copies, min_size=5) == EXPECTED[1:]

@@ -13,6 +13,7 @@ import pytest
 from aiopipe.errors import InputError, UsageError, WorkerError
 from aiopipe.sums import HashOptions, Walk, WalkOptions, find_files, hash_batches, hash_files
 from aiopipe.sums.engine import run_batches
+from aiopipe.sums.processes import can_fork
 from aiopipe.sums.reader import LARGE
 from aiopipe.sums.schedule import Job
 
@@ -181,17 +182,17 @@ def remote(monkeypatch, deaths: int):
     from aiopipe.sums.runners import Work
 
     spawned = []
-    real = Remote._spawn
+    real = Remote._begin
 
-    def spawn(self):
+    def begin(self):
         worker = real(self)
         if len(spawned) < deaths:
-            worker.kill()
-            worker.wait()
-        spawned.append(worker)
+            worker.process.kill()
+            worker.process.wait()
+        spawned.append(worker.process)
         return worker
 
-    monkeypatch.setattr(Remote, "_spawn", spawn)
+    monkeypatch.setattr(Remote, "_begin", begin)
     return Remote(Work(("sha256",)), lambda: False), spawned
 
 
@@ -200,7 +201,12 @@ def jobs_over(root: Path) -> list[Job]:
     return [Job(0, start, paths[start : start + 50], False, (), False) for start in range(0, len(paths), 50)]
 
 
-def test_a_worker_that_is_killed_is_replaced_and_every_file_is_hashed(tmp_path: Path, monkeypatch):
+FORKS = [pytest.param(True, marks=pytest.mark.skipif(not can_fork(), reason="no forks here")), False]
+
+
+@pytest.mark.parametrize("forks", FORKS)
+def test_a_worker_that_is_killed_is_replaced_and_every_file_is_hashed(tmp_path: Path, monkeypatch, forks: bool):
+    monkeypatch.setattr("aiopipe.sums.processes.can_fork", lambda: forks)
     small_tree(tmp_path, 100)
     runner, spawned = remote(monkeypatch, 1)
     first, second = jobs_over(tmp_path)

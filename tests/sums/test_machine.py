@@ -61,19 +61,24 @@ def runs(root: Path, count: int, size: int) -> list[Found | Problem]:
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "lanes", "head", "expected"),
+    ("count", "size", "lanes", "head", "quick", "expected"),
     [
-        (10, 1000, 2, 0, "processes"),
-        (10, 1000, 1, 0, "threads"),
-        (2, 1000, 2, 0, "threads"),
-        (10, 100_000, 2, 0, "threads"),
-        (10, 100_000, 2, 4096, "processes"),
+        (10, 1000, 2, 0, False, ("processes", True)),
+        (10, 1000, 1, 0, False, ("threads", True)),
+        (2, 1000, 2, 0, False, ("threads", True)),
+        (10, 100_000, 2, 0, False, ("threads", True)),
+        (10, 100_000, 2, 4096, False, ("processes", True)),
+        # Where workers are forked, fewer files pay, and larger ones.
+        (1, 1000, 2, 0, True, ("processes", True)),
+        (1, 1000, 1, 0, True, ("processes", True)),
+        (1, 100_000, 2, 0, True, ("processes", False)),
+        (0, 0, 2, 0, True, ("threads", True)),
     ],
 )
-def test_processes_are_for_many_tiny_files_and_no_item_is_lost(
-    tmp_path: Path, count: int, size: int, lanes: int, head: int, expected: str
+def test_processes_are_for_what_repays_their_start_and_no_item_is_lost(
+    tmp_path: Path, count: int, size: int, lanes: int, head: int, quick: bool, expected: tuple[str, bool]
 ):
     items = [*runs(tmp_path, count, size), Problem(b"x", "unreadable", "no")]
-    backend, whole = choose_backend(iter(items), lanes, head)
-    assert backend == expected
+    backend, helps, whole = choose_backend(iter(items), lanes, head=head, quick=quick)
+    assert (backend, helps) == expected
     assert list(whole) == items

@@ -36,14 +36,8 @@ def audit(
     form: str,
     update: bool,
     verbose: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    hidden: bool,
-    symlinks: str,
-    one_file_system: bool,
-    jobs: str,
-    backend: str,
-    progress: bool | None,
+    choice: shared.Choice,
+    lanes: shared.Lanes,
 ) -> int:
     """Compare DIRECTORY with MANIFEST: ok, changed, bit rot, moved, new, missing, unreadable, unstable.
 
@@ -55,14 +49,12 @@ def audit(
     aiopipe audit photos.jsonl photos
     """
     from aiopipe.sums.audit import Audit
-    from aiopipe.sums.engine import HashOptions
     from aiopipe.sums.parse import open_manifest
-    from aiopipe.sums.walk import Walk, WalkOptions
+    from aiopipe.sums.walk import Walk
 
     if update and manifest == "-":
         raise UsageError("--update cannot write to standard input", hint="name the manifest's file")
-    options = HashOptions(jobs=shared.jobs_number(jobs), backend=backend)
-    bar = shared.Progress(progress)
+    options, bar = lanes.hashing(), lanes.bar()
     opened = open_manifest(manifest)
     with shared.terminable(), contextlib.ExitStack() as stack:
         stack.callback(opened.close)
@@ -74,10 +66,7 @@ def audit(
             atomic = AtomicFile(os.fsencode(manifest))
             own |= {atomic.target, atomic.temporary}
         root = os.fsencode(directory)
-        walk = Walk(
-            [root],
-            WalkOptions(include, exclude, hidden, symlinks, one_file_system, leave_out=frozenset(own)),
-        )
+        walk = Walk([root], choice.walk(leave_out=frozenset(own)))
         run = Audit(opened, root, options, walk, algorithms=shared.algorithm_names(algorithms, ()), tick=bar.tick)
         if atomic is not None:
             run.on_result = _writer(stack.enter_context(atomic), opened, run)

@@ -31,9 +31,7 @@ def create(
     directory: str,
     algorithms: tuple[str, ...],
     info: tuple[str, ...],
-    jobs: str,
-    backend: str,
-    progress: bool | None,
+    lanes: shared.Lanes,
 ) -> int:
     """Turn DIRECTORY into a bag, where it is: what is in it moves to DIRECTORY/data.
 
@@ -43,7 +41,6 @@ def create(
     aiopipe bag create --info 'Source-Organization=The Museum' letters
     """
     from aiopipe.sums.bag import create as make
-    from aiopipe.sums.engine import HashOptions
 
     facts: dict[str, str] = {}
     for each in info:
@@ -51,8 +48,7 @@ def create(
         if not equals:
             raise UsageError(f"--info {each!r} has no =", hint="write --info Key=value")
         facts[key] = value
-    options = HashOptions(shared.algorithm_names(algorithms, ("sha512",)), shared.jobs_number(jobs), backend)
-    bar = shared.Progress(progress)
+    options, bar = lanes.hashing(shared.algorithm_names(algorithms, ("sha512",))), lanes.bar()
     with shared.terminable():
         try:
             files, size = make(os.fsencode(directory), options, facts, tick=bar.tick)
@@ -66,20 +62,19 @@ def create(
 @click.argument("directories", nargs=-1, required=True, type=click.Path())
 @click.option("--fast", is_flag=True, help="Read no payload: only what should be there, how many files and bytes.")
 @shared.lane_options
-def validate(directories: tuple[str, ...], fast: bool, jobs: str, backend: str, progress: bool | None) -> int:
+def validate(directories: tuple[str, ...], fast: bool, lanes: shared.Lanes) -> int:
     """Say everything that is wrong with the bags in DIRECTORIES. Exits 0 when nothing is, else 1.
 
     \b
     aiopipe bag validate letters
     """
     from aiopipe.sums.bagcheck import BagCheck
-    from aiopipe.sums.engine import HashOptions
 
-    options = HashOptions(jobs=shared.jobs_number(jobs), backend=backend)
+    options = lanes.hashing()
     good = True
     with shared.terminable():
         for directory in directories:
-            bar = shared.Progress(progress)
+            bar = lanes.bar()
             check = BagCheck(os.fsencode(directory), options, fast, bar.tick)
             problems = 0
             try:

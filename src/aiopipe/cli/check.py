@@ -38,9 +38,7 @@ def check(
     strict: bool,
     ignore_missing: bool,
     warn: bool,
-    jobs: str,
-    backend: str,
-    progress: bool | None,
+    lanes: shared.Lanes,
 ) -> int:
     """Check files against MANIFESTS; - is standard input.
 
@@ -52,14 +50,13 @@ def check(
     aiopipe check SHA256SUMS
     aiopipe check --quiet --base /mnt/backup SHA256SUMS
     """
-    from aiopipe.sums.engine import HashOptions
-
-    options = HashOptions(jobs=shared.jobs_number(jobs), backend=backend)
+    options = lanes.hashing()
     asked = shared.algorithm_names(algorithms, ())
     good = True
     with shared.terminable():
         for name in manifests:
-            one = _Check(name, quiet, status, strict, ignore_missing, warn, shared.Progress(progress and not status))
+            bar = shared.Progress(False) if status else lanes.bar()
+            one = _Check(name, quiet, status, strict, ignore_missing, warn, bar)
             try:
                 good &= one.run(options, asked, os.fsencode(base) if base else b"")
             except AiopipeError as error:

@@ -28,13 +28,17 @@ def diff(old: str, new: str, form: str, verbose: bool) -> int:
     from aiopipe.sums.parse import open_manifest
 
     first, second = open_manifest(old), open_manifest(new)
+    bar = shared.Progress(None)
     counts: Counter[str] = Counter()
     try:
-        for finding in differences(first, second):
+        for finding in differences(first, second, bar.tick):
             counts[finding.status] += 1
+            bar.files += 1
             if finding.status != "ok" or verbose:
+                bar.clear()
                 shared.print_finding(finding, form)
     finally:
+        bar.clear()
         first.close()
         second.close()
     sys.stdout.flush()

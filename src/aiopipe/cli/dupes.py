@@ -58,14 +58,8 @@ def dupes(
     action: str,
     keep: str,
     apply: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    hidden: bool,
-    symlinks: str,
-    one_file_system: bool,
-    jobs: str,
-    backend: str,
-    progress: bool | None,
+    choice: shared.Choice,
+    lanes: shared.Lanes,
 ) -> int:
     """Find files with the same bytes in PATHS, in groups. Hard links of each other are one file.
 
@@ -76,22 +70,23 @@ def dupes(
     aiopipe dupes --action hardlink --keep oldest --apply photos
     """
     from aiopipe.sums.dupes import Duplicates, default_algorithm
-    from aiopipe.sums.engine import HashOptions
-    from aiopipe.sums.walk import Walk, WalkOptions
+    from aiopipe.sums.walk import Walk
 
-    if action != "report" and symlinks == "follow":
+    if action != "report" and choice.symlinks == "follow":
         raise UsageError("--action with --symlinks follow could remove a file through two of its names")
     if apply and action == "report":
         raise UsageError("--apply without an --action", hint="add --action hardlink, reflink or delete")
     if zero and form != "text":
         raise UsageError("-z has a meaning for text alone")
-    options = HashOptions((algorithm or default_algorithm(),), shared.jobs_number(jobs), backend)
-    bar = shared.Progress(progress)
-    walk = Walk(
-        _apart([os.fsencode(path) for path in paths]),
-        WalkOptions(include, exclude, hidden, symlinks, one_file_system),
-    )
-    search = Duplicates(walk, options, min_size, bar.tick)
+    options, bar = lanes.hashing((algorithm or default_algorithm(),)), lanes.bar()
+    walk = Walk(_apart([os.fsencode(path) for path in paths]), choice.walk())
+    search = Duplicates(walk, options, min_size)
+
+    def tick() -> None:
+        bar.files = search.files
+        bar.tick()
+
+    search.tick = tick
     groups = copies = wasted = failures = 0
     write = _printer(form, zero)
     with shared.terminable():
@@ -104,6 +99,7 @@ def dupes(
                 write(group)
             else:
                 failures += _carry_out(group, action, keep, apply)
+        bar.clear()
     for result in search.failed:
         shared.report_failure(result.path, result.status, result.reason)
     sys.stdout.flush()

@@ -49,19 +49,9 @@ def hash_(
     base: str | None,
     files_from: str | None,
     null: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    hidden: bool,
-    symlinks: str,
-    one_file_system: bool,
-    cache: str | None,
-    cache_key: str,
-    rehash_older: str | None,
-    rehash: bool,
-    prune: bool,
-    jobs: str,
-    backend: str,
-    progress: bool | None,
+    choice: shared.Choice,
+    cached: shared.Cached,
+    lanes: shared.Lanes,
     verbose: bool,
 ) -> int:
     """Print the digest of every file in PATHS; directories are walked.
@@ -74,11 +64,10 @@ def hash_(
     aiopipe hash -a md5,blake3 --format jsonl -o sums.jsonl photos
     find . -name '*.iso' -print0 | aiopipe hash --files-from - -0
     """
-    from aiopipe.sums.engine import HashOptions
     from aiopipe.sums.formats import Style
 
-    remembered = shared.cache_from(cache, cache_key, rehash_older, rehash, prune)
-    options = HashOptions(shared.algorithm_names(algorithms), shared.jobs_number(jobs), backend, remembered)
+    remembered = cached.options()
+    options = lanes.hashing(shared.algorithm_names(algorithms), remembered)
     chosen = "bsd" if tag else form or ("gnu" if len(options.algorithms) == 1 else "bsd")
     if tag and form not in (None, "bsd"):
         raise UsageError(f"--tag and --format {form} contradict each other")
@@ -88,15 +77,8 @@ def hash_(
     listed = shared.paths_from(files_from, null) if files_from is not None else []
     if not roots and files_from is None:
         raise UsageError("nothing to hash", hint="name a file or a directory; - is standard input")
-    choice: dict[str, Any] = {
-        "include": include,
-        "exclude": exclude,
-        "hidden": hidden,
-        "symlinks": symlinks,
-        "one_file_system": one_file_system,
-    }
-    code = _hash(roots, listed, options, style, choice, output, shared.Progress(progress), verbose)
-    if prune and remembered is not None:
+    code = _hash(roots, listed, options, style, choice, output, lanes.bar(), verbose)
+    if cached.prune and remembered is not None:
         from aiopipe.sums.cache import CacheWriter
 
         with CacheWriter(remembered) as writer:
@@ -111,7 +93,7 @@ def _hash(
     listed: list[bytes],
     options: Any,
     style: Any,
-    choice: dict[str, Any],
+    choice: shared.Choice,
     output: str | None,
     progress: shared.Progress,
     verbose: bool,
@@ -119,14 +101,14 @@ def _hash(
     from aiopipe.sums.engine import run_rendered
     from aiopipe.sums.formats import header
     from aiopipe.sums.model import Found, Problem
-    from aiopipe.sums.walk import Walk, WalkOptions
+    from aiopipe.sums.walk import Walk
 
     failed = rotten = 0
     own = options.cache.files() if options.cache is not None else frozenset()
     with shared.terminable(), shared.sink(output) as (out, names, inodes):
         walk = Walk(
             [root for root in roots if root != b"-"],
-            WalkOptions(**choice, leave_out=names | own, leave_out_inodes=inodes),
+            choice.walk(leave_out=names | own, leave_out_inodes=inodes),
         )
 
         def items() -> Iterator[Found | Problem]:

@@ -1,8 +1,13 @@
-"""What the checksum commands share: options, the progress line, the summary, where output goes."""
+"""What the checksum commands share: options, the progress line, the summary, where output goes.
+
+A group of options is declared once and reaches a command as one object: `choice` (which files), `lanes` (how the work
+is spread) and `cached`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -11,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import click
 
@@ -20,12 +25,19 @@ from aiopipe.errors import EXIT_TERMINATED, InputError, UsageError
 if TYPE_CHECKING:
     from aiopipe.sums.audit import Finding
     from aiopipe.sums.cache import CacheOptions
+    from aiopipe.sums.engine import HashOptions
+    from aiopipe.sums.walk import WalkOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = [
+    "Cached",
+    "Choice",
+    "Lanes",
     "Progress",
     "algorithm_names",
+    "cache_options",
+    "lane_options",
     "paths_from",
     "plural",
     "report_failure",
@@ -35,16 +47,85 @@ __all__ = [
 ]
 
 
-def _apply(function: F, options: list[Callable[[F], F]]) -> F:
+class Choice(NamedTuple):
+    """Which files below a directory."""
+
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    hidden: bool
+    symlinks: str
+    one_file_system: bool
+
+    def walk(self, **more: Any) -> WalkOptions:
+        """The same for a walk; `more` is what the command knows to leave out."""
+        from aiopipe.sums.walk import WalkOptions
+
+        return WalkOptions(**self._asdict(), **more)
+
+
+class Lanes(NamedTuple):
+    """How the work is spread, and whether it is shown."""
+
+    jobs: str
+    backend: str
+    progress: bool | None
+
+    def hashing(self, algorithms: tuple[str, ...] = ("sha256",), cache: CacheOptions | None = None) -> HashOptions:
+        """The same for the engine."""
+        from aiopipe.sums.engine import HashOptions
+
+        return HashOptions(algorithms, jobs_number(self.jobs), self.backend, cache)
+
+    def bar(self) -> Progress:
+        """The progress line that was asked for."""
+        return Progress(self.progress)
+
+
+class Cached(NamedTuple):
+    """Which cache, and when what it remembers holds."""
+
+    cache: str | None
+    cache_key: str
+    rehash_older: str | None
+    rehash: bool
+    prune: bool
+
+    def options(self) -> CacheOptions | None:
+        """The cache that was asked for, if any; raises UsageError where the options contradict each other."""
+        if self.cache is None:
+            for option in ("rehash_older", "rehash", "prune"):
+                if getattr(self, option) not in (None, False):
+                    shown = "--" + option.replace("_", "-")
+                    raise UsageError(f"{shown} without --cache", hint="name the cache that it is about")
+            return None
+        from aiopipe.sums.cache import CacheOptions, duration
+
+        if self.rehash and self.rehash_older is not None:
+            raise UsageError("--rehash and --rehash-older contradict each other", hint="--rehash reads everything")
+        older = 0.0 if self.rehash else None if self.rehash_older is None else duration(self.rehash_older)
+        return CacheOptions(self.cache, self.cache_key, older)
+
+
+def _apply(function: F, name: str, kind: Any, options: list[Callable[[F], F]]) -> F:
+    """Give a command these options; it gets them as one object, its argument `name`."""
+
+    @functools.wraps(function)
+    def gathered(**given: Any) -> Any:
+        return function(**{name: kind(*(given.pop(field) for field in kind._fields))}, **given)
+
+    command: Any = gathered
     for option in reversed(options):
-        function = option(function)
-    return function
+        command = option(command)
+    made: F = command
+    return made
 
 
 def walk_options(function: F) -> F:
     """The options that choose files below a directory."""
     return _apply(
         function,
+        "choice",
+        Choice,
         [
             click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated."),
             click.option(
@@ -70,6 +151,8 @@ def cache_options(function: F) -> F:
     """The options of the cache."""
     return _apply(
         function,
+        "cached",
+        Cached,
         [
             click.option("--cache", metavar="FILE", help="Remember digests in FILE; read only what changed."),
             click.option(
@@ -86,24 +169,12 @@ def cache_options(function: F) -> F:
     )
 
 
-def cache_from(path: str | None, key: str, older: str | None, rehash: bool, prune: bool) -> CacheOptions | None:
-    """The cache that was asked for, if any."""
-    if path is None:
-        for option, given in (("--rehash-older", older is not None), ("--rehash", rehash), ("--prune", prune)):
-            if given:
-                raise UsageError(f"{option} without --cache", hint="name the cache that it is about")
-        return None
-    from aiopipe.sums.cache import CacheOptions, duration
-
-    if rehash and older is not None:
-        raise UsageError("--rehash and --rehash-older contradict each other", hint="--rehash reads everything")
-    return CacheOptions(path, key, 0.0 if rehash else None if older is None else duration(older))
-
-
 def lane_options(function: F) -> F:
     """The options that say how the work is spread."""
     return _apply(
         function,
+        "lanes",
+        Lanes,
         [
             click.option(
                 "-j",
@@ -118,7 +189,7 @@ def lane_options(function: F) -> F:
                 type=click.Choice(["auto", "threads", "processes"]),
                 default="auto",
                 show_default=True,
-                help="What the lanes are; auto takes processes for huge trees of tiny files.",
+                help="What the lanes are; auto takes processes where they repay their start.",
             ),
             click.option(
                 "--progress/--no-progress",
@@ -234,6 +305,7 @@ class Progress:
     def __init__(self, wanted: bool | None) -> None:
         self._on = sys.stderr.isatty() if wanted is None else wanted
         self._begin = self._last = time.monotonic()
+        self._drawn = False
         self.files = 0
         self.size = 0
 
@@ -243,15 +315,21 @@ class Progress:
         if not self._on or now - self._last < 0.2:
             return
         self._last = now
-        rate = human(self.size / max(now - self._begin, 1e-9))
-        sys.stderr.write(f"\r\x1b[K{plural(self.files, 'file')}, {human(self.size)}, {rate}/s")
+        parts = [f"{now - self._begin:.0f} s"]
+        if self.files:  # a manifest may have to be read first, or a tree be walked
+            parts.append(plural(self.files, "file"))
+        if self.size:
+            parts.append(f"{human(self.size)}, {human(self.size / (now - self._begin))}/s")
+        sys.stderr.write("\r\x1b[K" + ", ".join(parts))
         sys.stderr.flush()
+        self._drawn = True
 
     def clear(self) -> None:
         """Take the line away."""
-        if self._on:
+        if self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+            self._drawn = False
 
 
 class Terminated(SystemExit):

@@ -9,7 +9,6 @@ Sources: FIPS 180-4 (SHA-2), FIPS 202 (SHA-3), RFC 1321 (MD5), RFC 7693 (BLAKE2)
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import zlib
 from collections.abc import Callable
@@ -71,6 +70,8 @@ _TAGS = {
     "crc32c": "CRC32C",
 }
 
+_OPTIONAL = frozenset({"ripemd160", "sm3", "sha512_224", "sha512_256"})  # OpenSSL may have been built without these
+
 _ALIASES = {
     "b3": "blake3",
     "xxh3_64": "xxh3",
@@ -95,12 +96,15 @@ _BY_WIDTH = {
 
 def known_algorithms() -> list[str]:
     """Every name that `algorithm` takes, whether or not its wheel is installed."""
-    return [name for name in _TAGS if name not in _optional() or name in hashlib.algorithms_available]
+    return [name for name in _TAGS if _known(name)]
 
 
-def _optional() -> frozenset[str]:
-    # OpenSSL may have been built without these.
-    return frozenset({"ripemd160", "sm3", "sha512_224", "sha512_256"})
+def _known(name: str) -> bool:
+    if name not in _OPTIONAL:
+        return name in _TAGS
+    import hashlib
+
+    return name in hashlib.algorithms_available
 
 
 def of_length(width: int) -> tuple[str, ...]:
@@ -155,7 +159,7 @@ def algorithm(name: str) -> Algorithm:
     """
     wanted = canonical(name)
     base, _, bits = wanted.partition("-")
-    if base not in known_algorithms():
+    if not _known(base):
         raise UnknownNameError(f"no algorithm {name!r}", hint=nearest(wanted, known_algorithms()))
     if base in ("blake2b", "blake2s"):
         return _blake2(base, bits)
@@ -171,6 +175,8 @@ def algorithm(name: str) -> Algorithm:
 
 
 def _hashlib(name: str) -> Algorithm:
+    import hashlib  # OpenSSL takes 4 ms to load, and BLAKE3 and xxHash do without
+
     # The named constructors skip the look-up by name: 0.5 us less for every small file.
     maker = getattr(hashlib, name, None) or functools.partial(hashlib.new, name)
     try:
@@ -188,6 +194,8 @@ def _hashlib(name: str) -> Algorithm:
 
 
 def _blake2(base: str, bits: str) -> Algorithm:
+    import hashlib
+
     kind: Any = getattr(hashlib, base)
     longest = kind.MAX_DIGEST_SIZE * 8
     length = int(bits or longest)

@@ -81,7 +81,7 @@ class Audit:
         prefix = normal(root) + b"/"
         full = os.path.abspath(root).rstrip(b"/") + b"/"
         below = prefix != b"/"  # as long as every entry is named from where the root was named
-        for entry in manifest:
+        for entry in _watched(manifest, tick):
             if len(first) < _PROBED:
                 first.append(entry)
             plain = normal(entry.name)
@@ -188,17 +188,17 @@ def _moves(
         yield Finding("missing", name)
 
 
-def diff(old: Manifest, new: Manifest) -> Iterator[Finding]:
-    """How two manifests differ; no file is read.
+def diff(old: Manifest, new: Manifest, tick: Callable[[], None] | None = None) -> Iterator[Finding]:
+    """How two manifests differ; no file is read. The old one is taken in whole before the first finding.
 
     Entries are compared by the algorithms that both have; an entry with none in common is `incomparable`.
     """
     with Index() as index:
-        for entry in old:
+        for entry in _watched(old, tick):
             index.add(normal(entry.name), entry)
         index.seal()
         unknown: list[Entry] = []
-        for entry in new:
+        for entry in _watched(new, tick):
             known = index.pop(normal(entry.name))
             if known is None:
                 unknown.append(entry)
@@ -207,6 +207,14 @@ def diff(old: Manifest, new: Manifest) -> Iterator[Finding]:
         shared = _shared(_digests(index.values()), _digests(unknown))
         gone = ((_by(entry, shared), entry.name) for entry in index.values())
         yield from _moves(gone, [(entry.name, _by(entry, shared)) for entry in unknown])
+
+
+def _watched(manifest: Manifest, tick: Callable[[], None] | None) -> Iterator[Entry]:
+    """The entries of a manifest; a million take seconds, and `tick` is called now and then meanwhile."""
+    for number, entry in enumerate(manifest):
+        if tick is not None and not number % 1024:
+            tick()
+        yield entry
 
 
 def _digests(entries: Iterable[Entry]) -> set[str]:

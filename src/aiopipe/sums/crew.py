@@ -1,7 +1,8 @@
-"""Worker processes: for huge trees of tiny files, where threads would only wait for the interpreter lock.
+"""Worker processes: for huge trees of tiny files, where threads would only wait for the interpreter lock, and for
+large files under quick algorithms, which are hashed where they lie in the page cache (see `Reader.maps`).
 
-Processes are spawned, never forked: a fork under threads can inherit a held lock. `Remote` is one of them, a
-runner for a lane; `Crew` drives several from one thread, which hashes as well while it would only wait.
+`Remote` is one of them, a runner for a lane; `Crew` drives several from one thread, which hashes tiny files as well
+while it would only wait. How a process begins and ends is `aiopipe.sums.processes`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -18,18 +17,11 @@ from aiopipe.errors import WorkerError
 from aiopipe.sums.engine import Run
 from aiopipe.sums.frames import receive, revived, send
 from aiopipe.sums.lanes import Done
-from aiopipe.sums.runners import Work
+from aiopipe.sums.processes import Worker, begin
+from aiopipe.sums.runners import Local, Work
 from aiopipe.sums.schedule import Job, Piece
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = ["Crew", "Remote"]
-
-_COMMAND = "import sys; sys.path[:] = {path!r}; from aiopipe.sums.worker import main; main()"
-_PIPE = 1 << 20  # holds some jobs, and their answers: neither end waits for the other to look
 
 
 class Remote:
@@ -45,7 +37,7 @@ class Remote:
         self._stopped = stopped
         self._sent: deque[Job] = deque()
         self._before = bytearray()
-        self._worker = self._spawn()
+        self._worker = self._begin()
 
     @property
     def waiting(self) -> int:
@@ -57,23 +49,18 @@ class Remote:
         """The job whose answer comes next."""
         return self._sent[0]
 
+    def has_room(self, depth: int) -> bool:
+        """Whether it may be given a job that makes `depth` of them; none waits behind a large file."""
+        return len(self._sent) < depth and not (self._sent and self._sent[-1].alone)
+
     def fileno(self) -> int:
         """What can be read from when an answer has come, or the worker has died."""
-        assert self._worker.stdout is not None
-        return self._worker.stdout.fileno()
+        return self._worker.answers
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        # -S and the path as it is here: site would read every .pth file again, a third of the start-up.
-        code = _COMMAND.format(path=sys.path)
-        worker = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
-        assert worker.stdin is not None and worker.stdout is not None
-        if fcntl is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
-            for pipe in (worker.stdin, worker.stdout):
-                with contextlib.suppress(OSError):  # the user's pipes may have all that the system allows
-                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
-        send(worker.stdin.fileno(), tuple(self._work))
+    def _begin(self) -> Worker:
+        worker = begin()
+        with contextlib.suppress(OSError):  # as below
+            send(worker.jobs, tuple(self._work))
         return worker
 
     def start(self, job: Job) -> None:
@@ -81,10 +68,9 @@ class Remote:
         self._sent.append(job)
         self._send(job)
 
-    def _send(self, job: Job) -> None:
-        assert self._worker.stdin is not None
+    def _send(self, job: Job, *, again: bool = False) -> None:
         with contextlib.suppress(OSError):  # `finish` sees the end of the answers and has it done again
-            send(self._worker.stdin.fileno(), (job.paths, job.follow, job.alone, job.algorithms))
+            send(self._worker.jobs, (job.paths, job.follow, job.alone, job.algorithms, again))
 
     def finish(self) -> tuple[list[Piece], float, int]:
         """Wait for the oldest answer; raises WorkerError where two workers in a row died of one job."""
@@ -110,59 +96,68 @@ class Remote:
     def _replace(self) -> None:
         self.close()
         self._before.clear()
-        self._worker = self._spawn()
+        self._worker = self._begin()
         for job in self._sent:
-            self._send(job)
+            self._send(job, again=True)
 
     def close(self) -> None:
         """End the worker: kindly by closing its input, at once where the run was stopped."""
-        worker = self._worker
-        assert worker.stdin is not None and worker.stdout is not None
-        if self._stopped():
-            worker.kill()
-        with contextlib.suppress(OSError):
-            worker.stdin.close()
-        worker.stdout.close()
-        worker.wait()
+        self._worker.close(at_once=self._stopped())
 
 
 class Crew:
-    """All workers of a run, and the calling thread as one more.
+    """All workers of a run, and for tiny files the calling thread as one more.
 
     A lane of threads in this process would do the same work, but take the interpreter lock from the one that
-    walks and prints at every system call: a fifth of the whole time on 60,000 files.
+    walks and prints at every system call: a fifth of the whole time on 60,000 files. Large files are always for the
+    workers: while one is read, results must go on leaving and progress be shown.
     """
-
-    depth = 2
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._large: deque[Job] = deque()
         self._queue: deque[Job] = deque()
-        self._local = run.local()
+        self._local: Local | None = None
         self._remotes: list[Remote] = []
         try:
-            for _ in range(run.count - 1):
-                self._remotes.append(Remote(run.work, run.is_stopped))
+            for _ in range(run.count - 1 if run.helps else run.count):
+                self._add()
         except BaseException:
             self.close()
             raise
 
+    def _add(self) -> None:
+        self._remotes.append(Remote(self._run.work, self._run.is_stopped))
+
     def submit(self, job: Job) -> None:
         """Queue a job for whoever is free first."""
-        self._queue.append(job)
+        (self._large if job.alone else self._queue).append(job)
 
     def wait(self, seconds: float) -> list[Done]:
-        """What was done; a job that no worker has room for is done here and now."""
-        for depth in range(1, self.depth + 1):  # the first for each, then the second for each
-            for remote in self._remotes:
-                if remote.waiting < depth and self._queue:
-                    remote.start(self._queue.popleft())
+        """What was done; a job of small files that no worker has room for is done here and now."""
+        self._hand_out()
         done = self._finished(0)
-        if not done and self._queue:
+        if done:
+            return done
+        busy = sum(1 for remote in self._remotes if remote.waiting)
+        if self._queue and self._run.helps and busy < self._run.count:
+            # Made here and not before: it may need the cache, which is opened when the workers are there.
+            self._local = self._local or self._run.local()
             job = self._queue.popleft()
             self._local.start(job)
             return [self._run.recorded(Done(job, *self._local.finish()))]
-        return done or self._finished(seconds)
+        return self._finished(seconds)
+
+    def _hand_out(self) -> None:
+        if self._large and len(self._remotes) < self._run.count and not any(each.has_room(1) for each in self._remotes):
+            self._add()
+        for depth in range(1, Remote.depth + 1):  # the first for each, then the second for each
+            for remote in self._remotes:
+                if remote.has_room(depth):
+                    if self._large and depth == 1:
+                        remote.start(self._large.popleft())
+                    elif self._queue:
+                        remote.start(self._queue.popleft())
 
     def _finished(self, seconds: float) -> list[Done]:
         poll = select.poll()
@@ -183,4 +178,5 @@ class Crew:
         """End all workers."""
         for remote in self._remotes:
             remote.close()
-        self._local.close()
+        if self._local is not None:
+            self._local.close()

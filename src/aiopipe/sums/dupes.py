@@ -9,24 +9,25 @@ first and trusts no digest.
 from __future__ import annotations
 
 import os
-from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
 from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm
-from aiopipe.sums.engine import HashOptions, run_batches
-from aiopipe.sums.model import OK, FileHash, Found, Problem, Signature
+from aiopipe.sums.alike import Alike, Entry, Sizes
+from aiopipe.sums.engine import HashOptions, run_signed
+from aiopipe.sums.model import FileHash, Found, Problem, Signature
 from aiopipe.sums.reader import TINY
 from aiopipe.sums.walk import Walk
-
-_Found = tuple[int, FileHash]  # a file's place in the walk, and what came of reading it
 
 __all__ = ["HEAD", "Copy", "Duplicates", "Group", "default_algorithm"]
 
 HEAD = TINY
 """Bytes of a file's beginning: most files of one size differ within them."""
+
+_MOST_WHOLE, _MOST_HEADS, _MOST_SIZES = 100_000, 50_000, 50_000  # in memory: about 80 MB together
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Group:
 class Duplicates:
     """Finds groups below what `walk` gives; iterate it. `failed` holds what could not be read.
 
-    Files under `min_size` bytes are left alone. Holds in memory one path for each size, and some 400 bytes for each
-    file that shares its size with another.
+    Files under `min_size` bytes are left alone. Memory holds one group and some 150,000 files at a time, however many
+    there are; see `aiopipe.sums.alike`.
     """
 
     walk: Walk
@@ -63,33 +64,27 @@ class Duplicates:
 
     def __iter__(self) -> Iterator[Group]:
         """Groups, in the order of their first names in the walk."""
-        whole: dict[tuple[int, str], list[_Found]] = {}
-        alike: dict[tuple[int, str], list[_Found]] = {}
-        order = array("q")
-        for number, result in self._hashed(self._candidates(order), True):
-            size = result[3][0]  # type: ignore[index]  # by place and not by name: there may be millions
-            found = alike if size > HEAD else whole
-            found.setdefault((size, result[2][0]), []).append((order[number], result))
-        again = sorted(one for found in alike.values() if _inodes(found) > 1 for one in found)
-        del alike
-        for number, result in self._hashed(_runs([each.path for _, each in again], self._follow), False):
-            whole.setdefault((result.size, result.digests[0]), []).append((again[number][0], result))
-        groups = [sorted(found) for found in whole.values() if len(found) > 1]
-        for members in sorted(groups):
-            if _inodes(members) > 1:
-                yield _group([each for _, each in members])
+        with Alike(_MOST_WHOLE) as whole:
+            with Alike(_MOST_HEADS) as heads, Sizes(_MOST_SIZES) as sizes:
+                waiting: deque[tuple[int, bytes]] = deque()
+                for digest, entry in self._hashed(self._candidates(sizes, waiting), waiting, True):
+                    (heads if entry[2] > HEAD else whole).add(digest, entry)
+                for digest, entry in self._hashed(self._again(heads, waiting), waiting, False):
+                    whole.add(digest, entry)
+            for digest, entries in whole.groups():
+                if _inodes(entries) > 1:
+                    yield _group(digest, entries)
 
     @property
     def _follow(self) -> bool:
         return self.walk.options.symlinks == "follow"
 
-    def _candidates(self, order: array[int]) -> Iterator[Found]:
-        """The files whose size is not theirs alone, as soon as that is known; `order` gets their places in the walk.
+    def _candidates(self, sizes: Sizes, waiting: deque[tuple[int, bytes]]) -> Iterator[Found]:
+        """The files whose size is not theirs alone, as soon as that is known; `waiting` gets their places in the walk.
 
         So the first ones are being read while the walk goes on.
         """
-        first: dict[int, tuple[int, bytes, bool] | None] = {}
-        stat, least, number = os.stat, self.min_size, 0
+        stat, second, least, number = os.stat, sizes.second, self.min_size, 0
         for item in self.walk:
             if isinstance(item, Problem):
                 self.failed.append(FileHash(item.path, item.status, (), None, item.reason))
@@ -106,21 +101,18 @@ class Duplicates:
                 if size < least:
                     continue
                 number += 1
-                if size not in first:
-                    first[size] = (number, path, follow)
+                held = second(size, number, path, follow)
+                if held is False:
                     continue
-                held = first[size]
-                if held is not None:
-                    first[size] = None
+                if held is not True:
+                    waiting.append(held[:2])
                     if held[2] != follow:  # one of them was named by the user, and may be a link
                         yield Found(b"", run, follow)
                         yield Found(b"", [held[1]], held[2])
-                        order.append(held[0])
                         run = []
                     else:
-                        order.append(held[0])
                         run.append(held[1])
-                order.append(number)
+                waiting.append((number, path))
                 run.append(path)
             self.files = number
             if run:
@@ -128,20 +120,36 @@ class Duplicates:
             if self.tick is not None:
                 self.tick()
 
-    def _hashed(self, items: Iterable[Found], head: bool) -> Iterator[_Found]:
-        """The results of reading these, with their places among them; failures are set aside."""
+    def _again(self, heads: Alike, waiting: deque[tuple[int, bytes]]) -> Iterator[Found]:
+        """The files that begin alike, a group at a time: those are neighbours also on most disks."""
+        run: list[bytes] = []
+        for _, entries in heads.groups():
+            if _inodes(entries) > 1:
+                waiting.extend(entry[:2] for entry in entries)
+                run += [entry[1] for entry in entries]
+            if len(run) >= 256:
+                yield Found(b"", run, self._follow)
+                run = []
+        if run:
+            yield Found(b"", run, self._follow)
+
+    def _hashed(
+        self, items: Iterable[Found], waiting: deque[tuple[int, bytes]], head: bool
+    ) -> Iterator[tuple[str, Entry]]:
+        """The digests and versions of what is read, in the order of `waiting`; failures are set aside."""
         source = iter(items)
         first = next(source, None)
         if first is None:
             return
-        number = 0
-        for batch in run_batches(chain((first,), source), self.options, head=head, tick=self.tick):
+        make = tuple.__new__  # a named tuple's own constructor is a Python function
+        next_one = waiting.popleft
+        for batch in run_signed(chain((first,), source), self.options, head=head, tick=self.tick):
             for result in batch:
-                if result[1] == OK:
-                    yield number, result
-                else:
+                known = next_one()
+                if isinstance(result, FileHash):
                     self.failed.append(result)
-                number += 1
+                else:
+                    yield result[0], make(Entry, known + result[1:])
 
 
 def default_algorithm() -> str:
@@ -152,26 +160,16 @@ def default_algorithm() -> str:
         return "sha256"
 
 
-def _runs(paths: list[bytes], follow: bool) -> Iterator[Found]:
-    for start in range(0, len(paths), 1024):
-        yield Found(b"", paths[start : start + 1024], follow)
+def _inodes(entries: list[Entry]) -> int:
+    return len({entry[5:] for entry in entries})
 
 
-def _inode(result: FileHash) -> tuple[int, int]:
-    assert result.signature is not None
-    return result.signature.dev, result.signature.ino
-
-
-def _inodes(found: list[_Found]) -> int:
-    return len({_inode(each) for _, each in found}) if len(found) > 1 else len(found)
-
-
-def _group(members: list[FileHash]) -> Group:
+def _group(digest: str, entries: list[Entry]) -> Group:
     names: dict[tuple[int, int], list[bytes]] = {}
     signatures: dict[tuple[int, int], Signature] = {}
-    for each in members:
-        names.setdefault(_inode(each), []).append(each.path)
-        assert each.signature is not None
-        signatures[_inode(each)] = each.signature
+    for entry in entries:
+        inode = (entry.dev, entry.ino)
+        names.setdefault(inode, []).append(entry.path)
+        signatures[inode] = Signature(*entry[2:])
     copies = tuple(Copy(tuple(found), signatures[inode]) for inode, found in names.items())
-    return Group(members[0].size, members[0].digests[0], copies)
+    return Group(entries[0].size, digest, copies)

@@ -18,6 +18,7 @@ from aiopipe.sums.feed import Feeder
 from aiopipe.sums.lanes import Done, Lanes, Runner
 from aiopipe.sums.machine import choose_backend, cores, has_processes, lanes_for
 from aiopipe.sums.model import FileHash, Found, Problem
+from aiopipe.sums.processes import can_fork
 from aiopipe.sums.reader import TINY, Links
 from aiopipe.sums.runners import Local, Rendered, Work, make_reader, make_wrap
 from aiopipe.sums.schedule import Schedule
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from aiopipe.sums.cache import CacheOptions, CacheWriter
     from aiopipe.sums.formats import Style
 
-__all__ = ["HashOptions", "Run", "run_batches", "run_brief", "run_rendered"]
+__all__ = ["HashOptions", "Run", "run_batches", "run_brief", "run_rendered", "run_signed"]
 
 Items = Iterable[Found | Problem]
 
@@ -62,28 +63,39 @@ class HashOptions:
 class Run:
     """What all ways of waiting share: the schedule, the feeder, the cache, and how many work at it.
 
-    `count` of them, `threads` or `processes` (see `backend`); who drives the run makes the lanes.
+    `count` of them, `threads` or `processes` (see `backend`); who drives the run makes the lanes, and then calls
+    `open`. With `helps` the thread that drives worker processes hashes as well.
     """
 
     def __init__(self, items: Items, options: HashOptions, work: Work, roots: Sequence[bytes]) -> None:
         self.count = options.jobs or (lanes_for(roots)[0] if roots else cores())
-        backend = options.backend
+        backend, self.helps = options.backend, True
         if backend == "auto":
-            backend, items = choose_backend(items, self.count, TINY if work.head else 0)
+            quick = can_fork()
+            choice = choose_backend(items, self.count, head=TINY if work.head else 0, quick=quick)
+            backend, self.helps, items = choice
         self.backend = backend if has_processes() else "threads"
         threads = self.backend == "threads"
         self.schedule: Schedule = Schedule(lanes=self.count, locked_seconds=_LOCKED_SECONDS if threads else 0.0)
         self.stopped = False
         self._links: Links = {}
+        self._options = options.cache
         self._cache: CacheWriter | None = None
         if options.cache is not None:
-            from aiopipe.sums.cache import CacheWriter
-
-            self._cache = CacheWriter(options.cache)
             work = work._replace(cache=(options.cache.path, options.cache.key, options.cache.rehash_older))
         self.work = work
         self._wrap = make_wrap(work)
         self.feeder = Feeder(items, self.schedule, self._wrap)
+
+    def open(self) -> None:
+        """Open the cache: before the first job, and after a crew has begun.
+
+        It has a thread, under which nothing may be forked, and a connection, which no fork may take along.
+        """
+        if self._options is not None:
+            from aiopipe.sums.cache import CacheWriter
+
+            self._cache = CacheWriter(self._options)
 
     def recorded(self, done: Done) -> Done:
         """Tell the cache of what was done; its failure becomes the job's."""
@@ -160,16 +172,14 @@ def run_batches(
     options: HashOptions,
     *,
     roots: Sequence[bytes] = (),
-    head: bool = False,
     tick: Callable[[], None] | None = None,
 ) -> Iterator[list[FileHash]]:
     """Hash without an event loop: lists of results, in the order of the items.
 
-    With `head`, the digests are of the beginning of each file, see `Reader`.
     `tick` is called about ten times a second while it waits. Closing the generator, or an exception such as
     KeyboardInterrupt in it, ends every lane before it returns.
     """
-    return _run(items, options, Work(options.algorithms, head=head), roots, tick)
+    return _run(items, options, Work(options.algorithms), roots, tick)
 
 
 def run_brief(
@@ -181,6 +191,20 @@ def run_brief(
 ) -> Iterator[list[tuple[str, ...] | FileHash]]:
     """As `run_batches`, for those who know which file is next: its digests alone, or a result without any."""
     return _run(items, options, Work(options.algorithms, brief=True), roots, tick)
+
+
+def run_signed(
+    items: Items,
+    options: HashOptions,
+    *,
+    head: bool = False,
+    tick: Callable[[], None] | None = None,
+) -> Iterator[list[tuple[Any, ...] | FileHash]]:
+    """As `run_brief`, with each file's version: its digests and the numbers of its `Signature` in one tuple.
+
+    With `head`, the digests are of the beginning of each file, see `Reader`.
+    """
+    return _run(items, options, Work(options.algorithms, head=head, brief=True, signed=True), (), tick)
 
 
 def run_rendered(
@@ -210,7 +234,9 @@ def _run(
             from aiopipe.sums.crew import Crew
 
             hands = Crew(run)
+            run.open()
         else:
+            run.open()  # before the lanes, which look into it as soon as they begin
             hands = _Threads(run)
         while True:
             while not feeder.ended and schedule.wants_input:

@@ -13,7 +13,8 @@ from aiopipe.sums.model import Found, Problem
 
 __all__ = ["choose_backend", "cores", "has_processes", "lanes_for", "local_devices"]
 
-_PEEK = 8192
+_PEEK, _PEEK_QUICK = 8192, 1024
+_MUCH = 32 << 20  # bytes that take longer than to fork
 _SAMPLE = 64
 _TINY = 12 * 1024
 
@@ -132,31 +133,33 @@ def _rotates(block: str) -> bool:
 
 
 def choose_backend(
-    items: Iterable[Found | Problem], lanes: int, head: int = 0
-) -> tuple[str, Iterator[Found | Problem]]:
-    """`processes` for a huge tree of tiny files, else `threads`; and the items, those peeked at included.
+    items: Iterable[Found | Problem], lanes: int, *, head: int = 0, quick: bool = False
+) -> tuple[str, bool, Iterator[Found | Problem]]:
+    """Whether `threads` or `processes` do the work, whether the main thread has time to help, and the items.
 
-    Threads share one interpreter lock, which a small file holds for most of its time. Worker processes do
-    not, and cost some 50 ms to start. So they pay from thousands of files on, of less than 12 KiB a lane.
-    With `head`, no more than so many bytes of each file are read.
+    Threads share one interpreter lock, which a small file holds for most of its time, and may not map files.
+    Worker processes do not and may, and cost some 70 ms to start, or 2 where they are forked (`quick`). So those that
+    are spawned pay from thousands of files on, of less than 12 KiB a lane; forked ones from a few megabytes on. With
+    `head`, no more than so many bytes of each file are read. The items are those given, the ones peeked at included.
     """
-    if lanes < 2 or not has_processes():
-        return "threads", iter(items)
+    if not has_processes() or (lanes < 2 and not quick):
+        return "threads", True, iter(items)
     source = iter(items)
     peeked: list[Found | Problem] = []
-    count = 0
+    count, enough = 0, _PEEK_QUICK if quick else _PEEK
     for item in source:
         peeked.append(item)
         count += len(item.names) if isinstance(item, Found) else 0
-        if count >= _PEEK:
+        if count >= enough:
             break
     whole = chain(peeked, source)
-    if count < _PEEK:
-        return "threads", whole
     runs = [item for item in peeked if isinstance(item, Found)]
     sizes = [min(size, head or size) for size in _sizes(runs)]
-    tiny = bool(sizes) and sum(sizes) / len(sizes) < _TINY * lanes
-    return ("processes" if tiny else "threads"), whole
+    mean = sum(sizes) / len(sizes) if sizes else 0
+    tiny = bool(sizes) and mean < _TINY * lanes
+    if (count >= enough and tiny) or (quick and mean * count > _MUCH):
+        return "processes", tiny, whole
+    return "threads", True, whole
 
 
 def _sizes(runs: list[Found]) -> Iterator[int]:

@@ -16,8 +16,8 @@ class Work(NamedTuple):
     """What a runner is to do with each path; plain values, so that it can go to another process.
 
     With `style` (see `aiopipe.sums.formats`) the lines of a manifest are made where the digests are, and a
-    piece is a `Rendered`; without, a piece is a list of `FileHash`. `head` is how many bytes of each file are
-    hashed; 0 for all.
+    piece is a `Rendered`; without, a piece is a list of `FileHash`. With `head` only the beginning of each file is
+    hashed. With `brief` a file that has its digests is a tuple of them alone, with `signed` followed by its signature.
     """
 
     algorithms: tuple[str, ...]
@@ -25,6 +25,7 @@ class Work(NamedTuple):
     cache: tuple[Any, ...] | None = None
     head: bool = False
     brief: bool = False
+    signed: bool = False
 
 
 class Rendered(NamedTuple):
@@ -48,6 +49,8 @@ def make_reader(work: Work, **options: Any) -> Reader:
 
 def make_wrap(work: Work) -> Callable[[list[FileHash]], Any]:
     """What turns some results into the value of a piece."""
+    if work.signed:
+        return lambda results: [(*each[2], *each[3]) if each[1] == OK and each[3] else each for each in results]
     if work.brief:
         return lambda results: [each[2] if each[1] == OK else each for each in results]
     if work.style is None:

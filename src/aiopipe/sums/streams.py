@@ -63,6 +63,7 @@ async def hash_batches(
 
     def start() -> tuple[Run, Lanes]:
         run = Run(items, options, Work(options.algorithms), roots)
+        run.open()
         return run, run.lanes(report)
 
     starting = asyncio.ensure_future(asyncio.to_thread(start))

@@ -1,8 +1,8 @@
 """A worker process: jobs in on standard input, answers out on standard output, nothing else.
 
-It imports little (no asyncio, no click), so that it is hashing some 20 ms after it was asked for. It ignores
-Ctrl-C, which the terminal sends to it as well: the parent decides, and closing the input ends it, at the next
-block of a large file at the latest.
+It imports little (no asyncio, no click), so that one that was spawned is hashing some 20 ms after it was asked for.
+It ignores Ctrl-C, which the terminal sends to it as well: the parent decides, and closing the input ends it, at the
+next block of a large file at the latest.
 """
 
 from __future__ import annotations
@@ -10,22 +10,35 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from typing import NoReturn
 
 from aiopipe.sums.frames import Wire, plain
 from aiopipe.sums.runners import Work, make_reader, make_wrap, pieces_of
 
-__all__ = ["main"]
+__all__ = ["main", "serve"]
 
 
-def main() -> None:
-    """Serve until the input ends. Does not return."""
+def main() -> NoReturn:
+    """Serve until the input ends."""
+    serve(0, 1)
+
+
+def serve(source: int, target: int) -> NoReturn:
+    """Do what comes on `source` and answer on `target` until there is no more. Does not return."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()  # nothing here makes cycles, and counting tuples costs 5 %
-    wire = Wire(0, 1)
-    work = Work(*wire.receive())
-    reader, wrap = make_reader(work, stopped=wire.abandoned), make_wrap(work)
+    wire = Wire(source, target)
+    given = wire.receive()
+    if given is None:
+        os._exit(0)
+    work = Work(*given)
+    # Made with the first job: by then the parent has made the cache's file.
+    reader, wrap = None, make_wrap(work)
     while (job := wire.receive()) is not None:
-        paths, follow, alone, algorithms = job
+        paths, follow, alone, algorithms, again = job
+        reader = reader or make_reader(work, stopped=wire.abandoned)
+        # A mapped file that is cut short kills who reads it. That must never be the host, and once is enough.
+        reader.maps = not again
         outcome = reader.run(paths, follow=follow, alone=alone, algorithms=algorithms)
         pieces = [(piece.start, piece.files, plain(piece.value)) for piece in pieces_of(outcome.results, wrap)]
         try:
