@@ -100,6 +100,12 @@ class Write(Sink):
             to: Target,
             *,
             format: str | None = None,
+            on_conflict: str = "error",
+            empty: str = "null",
+            unit_column: str = "_unit",
+            types: Mapping[str, str] | Sequence[str] = (),
+            key: str | Sequence[str] = (),
+            append: bool = False,
             batch: int | None = None,
             headers: Mapping[str, str] | Sequence[str] = (),
         ) -> None: ...
