@@ -22,6 +22,15 @@ TOLD = {
     'Route({"x > 1": Head()})': 'incompatible type "str": "Head"; expected "str": "Branch | Sink"',
     'Merge(Read("a.csv") | Write("b.csv"))': 'incompatible type "Pipeline"; expected "Source | Stream"',
     'Read("a.csv") | Tee(Write("a/")) | Head()': 'Unsupported left operand type for | ("Pipeline")',
+    'Tee(Read("a.csv") | Write("b.csv"))': 'incompatible type "Pipeline"; expected "Branch | Sink"',
+    'Route({"x > 1": Read("a.csv")})': 'incompatible type "str": "Read"; expected "str": "Branch | Sink"',
+    'Read("a.csv") | Route({"x > 1": Write("a/")}) | Write("b/")': 'left operand type for | ("Pipeline")',
+    'Read("a.csv") | Merge(Read("b.csv"), Read("c.csv"))': '"__or__" of "Source" matches argument type "Merge"',
+    'Batch(100, withn="1s")': 'Unexpected keyword argument "withn" for "Batch"; did you mean "within"?',
+    'Batch("many")': 'Argument 1 to "Batch" has incompatible type "str"; expected "int | None"',
+    "(From(range(3)) | Batch(2) | Unbatch()).run()": '"Stream" has no attribute "run"',
+    "Batch(2) | From(range(3))": 'No overload variant of "__or__" of "Transform" matches argument type "From"',
+    "Map(print, concurency=3)": 'Unexpected keyword argument "concurency" for "Map"; did you mean "concurrency"?',
     '(Read("a.csv") | Head()).run()': '"Stream" has no attribute "run"',
 }
 

@@ -15,20 +15,17 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 
 from aiopipe import preload
-from aiopipe.stage import Context, Outcome, Sink
 from benchmarks.tools.ticking import Ticker, spread
 
 app = FastAPI()
 TABLE = "flights"
-ROWS = 100
 
 
 @app.get("/ping")
@@ -49,9 +46,10 @@ async def upload(request: Request) -> dict[str, Any]:
 
 
 async def ours(request: Request, target: str) -> int:
-    from aiopipe import Filter, Read
+    from aiopipe import Filter, Read, Write
 
-    pipeline = Read(request.stream(), null="NA") | Filter("distance > 0") | IntoSqlite(target)
+    table = Write(f"sqlite:///{target}#{TABLE}", append=True)
+    pipeline = Read(request.stream(), null="NA") | Filter("distance > 0") | table
     return (await pipeline.run(workers=1)).written  # a service has other things to do
 
 
@@ -82,54 +80,6 @@ async def by_hand(request: Request, target: str) -> int:
     return count
 
 
-@dataclass(frozen=True, repr=False)
-class IntoSqlite(Sink):
-    """Records into one table: made into tuples in a hop, inserted in the pool for files, committed at the end."""
-
-    word: ClassVar[str] = "into-sqlite"
-    takes: ClassVar[tuple[str, ...]] = ("records",)
-    target: str = ""
-
-    def encode(self, parcel: Any, kind: str) -> Any:
-        width, flat = len(parcel.names), [None] * (len(parcel.names) * len(parcel))
-        for k, name in enumerate(parcel.names):
-            # Not by rows: ten thousand tuples at once set off the collector, and it holds up everybody.
-            flat[k::width] = parcel.values(name).to_pylist()
-        return Rows(parcel.names, flat, parcel.rejects, parcel.segments)
-
-    async def consume(self, parcels: AsyncIterator[Any], context: Context) -> Outcome:
-        outcome, database = Outcome(), None
-        try:
-            async for parcel in parcels:
-                if database is None:
-                    database = await context.io(opened, self.target, parcel.names)
-                await context.io(insert_many, database, parcel)
-                outcome.records += len(parcel)
-            if database is not None:
-                await context.io(database.commit)
-        finally:
-            if database is not None:
-                await context.io(database.close)
-        return outcome
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Records, their values one after the other."""
-
-    names: tuple[str, ...]
-    flat: list[Any]
-    rejects: tuple[Any, ...] = ()
-    segments: tuple[Any, ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        return 60 * len(self.flat)
-
-    def __len__(self) -> int:
-        return len(self.flat) // len(self.names) if self.names else 0
-
-
 def opened(target: str, header: Sequence[str]) -> sqlite3.Connection:
     database = sqlite3.connect(target, check_same_thread=False)
     database.execute(f"CREATE TABLE {TABLE} ({', '.join(header)})")
@@ -140,15 +90,6 @@ def insert(database: sqlite3.Connection, rows: Iterable[Sequence[str]]) -> None:
     rows = list(rows)
     if rows:
         database.executemany(f"INSERT INTO {TABLE} VALUES ({', '.join('?' * len(rows[0]))})", rows)
-
-
-def insert_many(database: sqlite3.Connection, rows: Rows) -> None:
-    """Some rows a statement: sqlite3 gives the interpreter's lock away and takes it back once a statement."""
-    width = len(rows.names)
-    one = f"({', '.join('?' * width)})"
-    for i in range(0, len(rows.flat), ROWS * width):
-        some = rows.flat[i : i + ROWS * width]
-        database.execute(f"INSERT INTO {TABLE} VALUES {', '.join([one] * (len(some) // width))}", some)
 
 
 async def main() -> None:

@@ -209,7 +209,8 @@ class _Layout:
                 branches = tuple(self.plan(b.stages, kind, called)[0] for called, b in stage.named_branches)
             elif isinstance(stage, Sink):
                 self._fits(stage, kind)
-                steps.append(self._step(number, stage, "encode", kind, "thread"))
+                if kind not in stage.as_they_are:
+                    steps.append(self._step(number, stage, "encode", kind, "thread"))
                 steps.append(self._step(number, stage, "sink", kind, "loop"))
             else:
                 steps.append(self._transform(number, stage, kind))

@@ -425,6 +425,7 @@ class Sink(Stage):
         return relative
 
     takes: ClassVar[tuple[str, ...]] = ("records", "files", "items")
+    as_they_are: ClassVar[tuple[str, ...]] = ()  # what needs no `encode`, and so no thread that does nothing
 
     def encode(self, parcel: Any, kind: str) -> Any:
         """The part of the work that needs no memory; fused with the transforms before it."""

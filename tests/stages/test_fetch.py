@@ -19,7 +19,7 @@ from aiopipe.errors import InputError
 from aiopipe.pipefile import dumps
 from aiopipe.stages._calls import PlainError
 from aiopipe.stages._http import retry_after
-from aiopipe.stages._paths import decoded, path_of
+from aiopipe.stages._paths import Wanted, path_of
 from tests.hostile import HANG, RESET, Asked, Reply, Server, error, ok
 from tests.support import drive, failure, rejects, write
 
@@ -565,7 +565,7 @@ def test_stop_ends_the_run_although_there_is_a_rejects_file(path: str, tmp_path:
 )  # fmt: skip
 def test_a_path_finds_one_value_and_numbers_stay_as_they_were_written(path: str, found: str) -> None:
     text = '{"a": {"b c": [1, {"d": "x"}]}, "n": 1.10, "t": true, "z": null}'
-    [value] = decoded(text, (path_of(path, "fetch"),), 201, {"etag": "e"})
+    [value] = Wanted((path_of(path, "fetch"),)).texts(text, 201, {"etag": "e"})
     assert value == (found.replace("1.10", "1.1") if path == "$" else found)
 
 
@@ -579,8 +579,8 @@ def test_a_path_to_several_values_or_to_none_is_refused(path: str) -> None:
 def test_a_value_that_is_missing_is_a_fault_unless_it_may_be(path: str) -> None:
     text = '{"a": {}, "l": [1, 2], "n": "text"}'
     with pytest.raises(PlainError):
-        decoded(text, (path_of(path, "fetch"),), 200, {})
-    assert decoded(text, (path_of(path + "?", "fetch"),), 200, {}) == ("",)
+        Wanted((path_of(path, "fetch"),)).texts(text, 200, {})
+    assert Wanted((path_of(path + "?", "fetch"),)).texts(text, 200, {}) == ("",)
 
 
 # --- what is refused

@@ -86,6 +86,10 @@ async def upload() -> AsyncIterator[bytes]:
 saved: Pipeline = Read(upload()) | Write(save, batch=10)
 copied: Pipeline = Read([{"id": 1}]) | Tee(Write(copy, format="csv"), Write("https://host/", headers={"A": "env:B"}))
 listed: Pipeline = Read("https://host/x.csv", headers={"A": "b"}) | Batch(100, within="1s") | Unbatch() | Collect()
+filled: Pipeline = stream | Write(
+    "sqlite:///x.db#t", on_conflict="update", key="id", types={"id": "INTEGER"}, append=True
+)
+socket: Pipeline = Read("tcp://127.0.0.1:9000") | Write("unix:///run/rows.sock", format="jsonl")
 report: Report = pipeline.run_sync(rejects="bad.csv", max_rejects=3, workers=2, memory="64MB")
 text: str = pipeline.explain()
 

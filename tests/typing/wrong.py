@@ -4,7 +4,24 @@ Checked by mypy --strict with warn_unused_ignores (make types), never run: an `i
 more, or that names another error, fails. tests/test_typing.py holds the messages.
 """
 
-from aiopipe import Derive, Filter, Head, Merge, Read, Route, Row, Select, Tee, Write, stage
+from aiopipe import (
+    Batch,
+    Derive,
+    Fetch,
+    Filter,
+    From,
+    Head,
+    Map,
+    Merge,
+    Read,
+    Route,
+    Row,
+    Select,
+    Tee,
+    Unbatch,
+    Write,
+    stage,
+)
 
 
 @stage
@@ -45,6 +62,20 @@ Merge(Head())  # type: ignore[arg-type]
 Read("a.csv") | Tee(Write("a/")) | Head()  # type: ignore[operator]
 Write("b.csv") | Head()  # type: ignore[operator]
 Read("a.csv") | "head"  # type: ignore[operator]
+
+Tee(Read("a.csv") | Write("b.csv"))  # type: ignore[arg-type]
+Route({"x > 1": Read("a.csv")})  # type: ignore[dict-item]
+Merge(Read("a.csv"), Write("b.csv"))  # type: ignore[arg-type]
+Read("a.csv") | Merge(Read("b.csv"), Read("c.csv"))  # type: ignore[operator]
+Read("a.csv") | Route({"x > 1": Write("a/")}) | Write("b/")  # type: ignore[operator]
+
+# Batches and streams: an option that does not exist, one that is missing, what no stage takes.
+Batch(100, withn="1s")  # type: ignore[call-arg]
+Batch("many")  # type: ignore[arg-type]
+(From(range(3)) | Batch(2) | Unbatch()).run()  # type: ignore[attr-defined]
+Batch(2) | From(range(3))  # type: ignore[operator]
+Map(print, concurency=3)  # type: ignore[call-arg]
+Fetch("https://host/{id}", retry=3)  # type: ignore[call-arg]
 
 # A stream that is run, a pipeline that is iterated, an option of the job that does not exist.
 (Read("a.csv") | Head()).run()  # type: ignore[attr-defined]

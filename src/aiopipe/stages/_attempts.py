@@ -11,6 +11,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from aiopipe.errors import FunctionError, UsageError
@@ -73,6 +74,7 @@ class Attempts:
         self._asked_to_wait = 0.0  # loop time before which no attempt starts
         self._random = random.Random()
         self._plain = retry is None and rate is None and breaker is None
+        self._gated = rate is not None or breaker is not None
         self.counts: Counter[str] = Counter()
 
     def taken(self) -> tuple[tuple[str, int], ...]:
@@ -85,18 +87,12 @@ class Attempts:
         """`function` as one call that does all of it; the function itself where there is nothing to do."""
         if self._timeout is not None:
             function = _timed(function, self._timeout)
-        if self._plain:
-            return function
-
-        async def call(value: Any) -> Any:
-            return await self._persist(function, value)
-
-        return call
+        return function if self._plain else partial(self._persist, function)
 
     async def _persist(self, function: Callable[[Any], Awaitable[Any]], value: Any) -> Any:
         failures = 0
         while True:
-            probe = await self._enter()
+            probe = await self._enter() if self._gated or self._asked_to_wait else False
             try:
                 result = await function(value)
             except CAUGHT as error:

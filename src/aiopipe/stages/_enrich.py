@@ -1,8 +1,10 @@
 """A run of `fetch`: records to requests, answers to columns, and what is kept in between.
 
-unpack   off the loop: the fields that the templates name, the requests, what the cache knows
-call     in the loop: one request, as often and as fast as the stage says
-pack     off the loop: the new columns, rejects for what failed
+unpack   the fields that the templates name, the requests, what the cache knows
+call     one request, as often and as fast as the stage says
+pack     the new columns, rejects for what failed
+
+Calls are made in the loop; the rest is, where it takes a millisecond, and off the loop where it may take longer.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ from aiopipe.stage import Context, Items
 from aiopipe.stages._attempts import Attempts, exceptions_named
 from aiopipe.stages._cache import Answer, Cache
 from aiopipe.stages._calls import Fault, PlainError, items_made
-from aiopipe.stages._flow import Entry, Work
-from aiopipe.stages._http import SAFE, AnswerError, Http, Request, Response, library
-from aiopipe.stages._paths import decoded
+from aiopipe.stages._flow import Entry, Work, is_light
+from aiopipe.stages._http import SAFE, AnswerError, Http, Request, library
+from aiopipe.stages._paths import Wanted
 from aiopipe.stages._rebuild import without
 from aiopipe.stages._template import Secrets
 from aiopipe.storage.settle import settled
@@ -40,7 +42,6 @@ _AGENT = "aiopipe"
 _TOGETHER = 64  # answers that go to the cache in one transaction
 _SOON = 1.0  # seconds after which fewer of them do
 _IDEMPOTENT = SAFE | {"PUT", "DELETE"}
-_LARGE = 262_144  # characters of an answer that a thread takes apart: the loop would be held for milliseconds
 
 
 @dataclass(slots=True)
@@ -70,9 +71,9 @@ async def enriching(stage: Any, context: Context) -> AsyncIterator[Work]:
             headers=maker.fixed,
             secrets=maker.secrets,
             guarded=bool(maker.secrets.values),
-            connections=stage.concurrency,
             timeout=stage.timeout,
             most=stage.max_response,
+            take=Wanted(stage.paths).texts,
         )
         async with http:
             yield _work(stage, context, maker, keeper, http)
@@ -80,7 +81,7 @@ async def enriching(stage: Any, context: Context) -> AsyncIterator[Work]:
         await settled(keeper.aclose())
 
 
-def _work(stage: Any, context: Context, maker: _Maker, keeper: _Keeper, http: Http) -> Work:
+def _work(stage: Any, context: Context, maker: _Maker, keeper: _Keeper, http: Http[tuple[str, ...]]) -> Work:
     attempts = Attempts(
         "fetch",
         retry=stage.retries,
@@ -88,27 +89,21 @@ def _work(stage: Any, context: Context, maker: _Maker, keeper: _Keeper, http: Ht
         breaker=stage.breaker,
         retryable=_worth_it(stage.retries.on if stage.retries is not None else ()),
     )
-    counts, paths = attempts.counts, stage.paths
+    counts = attempts.counts
 
     async def ask(job: _Job) -> tuple[str, ...]:
-        async def use(response: Response) -> tuple[str, ...]:
-            if response.status == 304:
-                if job.known is None:
-                    raise AnswerError("HTTP 304, which was not asked for", again=False, status=304)
-                counts["unchanged"] += 1
-                keeper.keep(replace(job.known, saved=time.time()))
-                return job.known.texts
-            if len(response.text) > _LARGE:
-                texts = await context.hop(decoded, response.text, paths, response.status, response.headers)
-            else:
-                texts = decoded(response.text, paths, response.status, response.headers)
-            if job.key:
-                keeper.keep(_answer(job.key, response, texts))
-            return texts
-
-        assert isinstance(job.request, Request)
+        assert not isinstance(job.request, Fault)
         counts["asked"] += 1
-        return await http.ask(job.request, use)
+        status, headers, texts = await http.ask(job.request)
+        if texts is None:
+            if job.known is None:
+                raise AnswerError("HTTP 304, which was not asked for", again=False, status=status)
+            counts["unchanged"] += 1
+            keeper.keep(replace(job.known, saved=time.time()))
+            return job.known.texts
+        if job.key:
+            keeper.keep(Answer(job.key, time.time(), headers.get("ETag", ""), headers.get("Last-Modified", ""), texts))
+        return texts
 
     persistent = attempts.around(ask)
 
@@ -128,13 +123,19 @@ def _work(stage: Any, context: Context, maker: _Maker, keeper: _Keeper, http: Ht
     async def unpack(part: Any) -> tuple[Any, Sequence[Any]]:
         if not isinstance(part, Items) and not part.columns:
             return None, []  # an empty file has no columns, and no rows
+        if keeper.cache is None and is_light(part):
+            return None, maker.jobs(part, None)
         return None, await context.hop(maker.jobs, part, keeper.cache)
 
     async def pack(entry: Entry) -> Any:
         parcel = entry.parcel
         if isinstance(parcel, Items) or parcel.columns:
             made = maker.items if isinstance(parcel, Items) else maker.columns
-            parcel = await context.hop(made, parcel, entry.results, entry.faults)
+            arguments = (parcel, entry.results, entry.faults)
+            if not entry.faults and is_light(parcel, sum(len(t) for texts in entry.results for t in texts)):
+                parcel = made(*arguments)
+            else:
+                parcel = await context.hop(made, *arguments)
         if counts:
             parcel = replace(parcel, noted=parcel.noted + attempts.taken())
         return parcel
@@ -155,11 +156,6 @@ def _worth_it(on: Sequence[str]) -> Any:
         return error.status in statuses or isinstance(error.__cause__, named)
 
     return again
-
-
-def _answer(key: bytes, response: Response, texts: tuple[str, ...]) -> Answer:
-    headers = response.headers
-    return Answer(key, time.time(), headers.get("ETag", ""), headers.get("Last-Modified", ""), texts)
 
 
 class _Maker:
@@ -235,8 +231,7 @@ class _Maker:
             job.fresh = oldest is None or job.known.saved >= oldest
             if not job.fresh:
                 asks = {"If-None-Match": job.known.etag, "If-Modified-Since": job.known.modified}
-                headers = {**job.request.headers, **{n: v for n, v in asks.items() if v}}
-                job.request = replace(job.request, headers=headers)
+                job.request.headers = {**job.request.headers, **{n: v for n, v in asks.items() if v}}
 
     def items(self, part: Items, results: list[Any], faults: dict[int, Fault]) -> Items:
         """Items with what was answered."""

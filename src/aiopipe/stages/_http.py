@@ -14,14 +14,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aiopipe.errors import UsageError
 from aiopipe.stage import Context
 from aiopipe.stages._calls import PlainError
+from aiopipe.stages._deadlines import Deadline, Deadlines
 from aiopipe.stages._template import Secrets
 
-__all__ = ["SAFE", "AnswerError", "Http", "Request", "Response", "library", "retry_after"]
+__all__ = ["SAFE", "AnswerError", "Http", "Request", "library", "retry_after"]
 
 T = TypeVar("T")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -47,7 +48,7 @@ class AnswerError(PlainError):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes one three times as slow, and there is one for each record
 class Request:
     """What is sent. url: as it goes over the wire. headers: those that are not the same for all requests."""
 
@@ -56,16 +57,8 @@ class Request:
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What came back, whole."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
-
-
-Use = Callable[[Response], Awaitable[T]]
+Headers = Mapping[str, str]
+Take = Callable[[str, int, Headers], T]
 
 
 async def library(context: Context) -> Any:
@@ -78,7 +71,7 @@ async def library(context: Context) -> Any:
         ) from None
 
 
-class Http:
+class Http(Generic[T]):
     """The session. Open it with `async with`; when the block is left, no connection is."""
 
     def __init__(
@@ -90,13 +83,14 @@ class Http:
         headers: Mapping[str, str],
         secrets: Secrets,
         guarded: bool,
-        connections: int,
         timeout: float,
         most: int,
+        take: Take[T],
     ) -> None:
         """headers: the same for all requests. guarded: they, or the URL, hold what no other host must see.
 
-        timeout: seconds for one attempt. most: bytes that an answer may have.
+        timeout: seconds for one attempt. most: bytes that an answer may have. take: what is kept of an answer, out
+        of its text, status and headers; for a large one it is called in a thread.
         """
         self._aiohttp = aiohttp
         self._context = context
@@ -104,18 +98,20 @@ class Http:
         self._headers = headers
         self._secrets = secrets
         self._guarded = guarded or any(name.lower() in _SENSITIVE for name in headers)
-        self._connections = connections
         self._timeout = timeout
+        self._deadlines = Deadlines(timeout)
         self._most = most
+        self._take = take
         # Answers that are not small are read by few at a time: together they keep to the run's memory.
         self._large = asyncio.Semaphore(max(1, context.memory // 4 // most))
         self._trouble = (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError)
         self._url = importlib.import_module("yarl").URL
 
-    async def __aenter__(self) -> Http:
+    async def __aenter__(self) -> Http[T]:
         aiohttp = self._aiohttp
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, resolver=_resolver(aiohttp, self._context.io)),
+            # No limit: there are as many connections as calls, and whoever makes them counts those.
+            connector=aiohttp.TCPConnector(limit=0, resolver=_resolver(aiohttp, self._context.io)),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
             headers=self._headers,
@@ -129,14 +125,37 @@ class Http:
 
         await settled(self._session.close())
 
-    async def ask(self, request: Request, use: Use[T]) -> T:
-        """What `use` makes of the answer to one attempt; a status that is no success, nor 304, is an AnswerError."""
-        clock = asyncio.timeout(self._timeout)
+    async def ask(self, request: Request) -> tuple[int, Headers, T | None]:
+        """Status, headers, and what was taken of the answer to one attempt; nothing is of a 304.
+
+        Any other status that is no success is an AnswerError.
+        """
         try:
-            async with clock:
-                return await self._follow(request, clock, use)
+            with self._deadlines.begin() as deadline:
+                response = await self._session.request(
+                    self._method,
+                    self._url(request.url, encoded=True),
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
+                )
+                try:
+                    status, headers = response.status, response.headers
+                    if status in _REDIRECTS and "Location" in headers:
+                        response = await self._redirected(response, request)
+                        status, headers = response.status, response.headers
+                    if status != 200 or not response.content.is_eof():
+                        return await self._answered(response, deadline)
+                    # The usual case, and what follows cheap: all of a small answer has come with its head.
+                    data = response.content.read_nowait()
+                    if len(data) > self._most:
+                        raise self._too_large(status)
+                    return status, headers, self._take(_decoded(data, response), status, headers)
+                except BaseException:
+                    response.close()
+                    raise
         except self._trouble as error:
-            if isinstance(error, TimeoutError) and clock.expired():
+            if isinstance(error, TimeoutError) and deadline.expired:
                 raise AnswerError(f"no answer within {self._timeout:g} s", again=True) from error
             again = not isinstance(error, (self._aiohttp.InvalidURL, self._aiohttp.ClientSSLError))
             raise AnswerError(self._told(error), again=again) from error
@@ -147,27 +166,24 @@ class Http:
         text = " ".join(str(error).split())
         return self._secrets.hidden(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:500]
 
-    async def _follow(self, request: Request, clock: asyncio.Timeout, use: Use[T]) -> T:
-        url, method, body = self._url(request.url, encoded=True), self._method, request.body
-        for _ in range(_MOST_REDIRECTS + 1):
+    async def _redirected(self, response: Any, request: Request) -> Any:
+        """The answer from where the first one sent us."""
+        method, body = self._method, request.body
+        for _ in range(_MOST_REDIRECTS):
+            status = response.status
+            response.close()
+            url = self._target(response.url, response.headers["Location"], status)
+            if status == 303 or (status in (301, 302) and method == "POST"):
+                method, body = ("GET" if method != "HEAD" else method), None
             response = await self._session.request(
                 method, url, headers=request.headers, data=body, allow_redirects=False
             )
-            try:
-                status = response.status
-                target = response.headers.get("Location") if status in _REDIRECTS else None
-                if target is None:
-                    return await self._whole(response, clock, use)
-                response.close()
-            except BaseException:
-                response.close()
-                raise
-            url = self._redirected(url, target, status)
-            if status == 303 or (status in (301, 302) and method == "POST"):
-                method, body = ("GET" if method != "HEAD" else method), None
+            if response.status not in _REDIRECTS or "Location" not in response.headers:
+                return response
+        response.close()
         raise AnswerError(f"redirected more than {_MOST_REDIRECTS} times", again=False)
 
-    def _redirected(self, url: Any, target: str, status: int) -> Any:
+    def _target(self, url: Any, target: str, status: int) -> Any:
         new = url.join(self._url(target))
         if new.scheme not in ("http", "https") or (url.scheme == "https" and new.scheme == "http"):
             raise AnswerError(f"HTTP {status}: redirected from {url.scheme} to {new.scheme}", again=False)
@@ -178,50 +194,47 @@ class Http:
             )
         return new
 
-    async def _whole(self, response: Any, clock: asyncio.Timeout, use: Use[T]) -> T:
-        status = response.status
+    async def _answered(self, response: Any, deadline: Deadline) -> tuple[int, Headers, T | None]:
+        """An answer that is large, or slow, or no success."""
+        status, headers = response.status, response.headers
         good = 200 <= status < 300
-        length = response.headers.get("Content-Length", "")
+        length = headers.get("Content-Length", "")
         if good and length.isdigit() and int(length) > self._most:
-            raise AnswerError(f"HTTP {status}: the answer has {int(length):,} bytes, {self._limit}", again=False)
-        some = [await response.content.readany()]
-        if response.content.at_eof():
-            return await self._used(response, some[0], clock, use)
-        if not good:
-            return await self._used(response, await self._beginning(response, some), clock, use)
+            raise self._too_large(status, int(length))
+        some: list[bytes] = []
         size = await self._read(response, some, _SMALL)
+        if not good:
+            deadline.lift()  # it has answered in time
+            if size > _SMALL:
+                response.close()  # a message shows no more of it
+            if status == 304:
+                return status, headers, None
+            raise self._failure(response, _decoded(b"".join(some), response))
         if size <= _SMALL:
-            return await self._used(response, b"".join(some), clock, use)
-        await self._turn(clock)
-        try:
-            if await self._read(response, some, self._most) > self._most:
-                response.close()
-                raise AnswerError(f"HTTP {status}: the answer has {self._limit} bytes", again=False)
+            if size > self._most:
+                raise self._too_large(status)
+            return status, headers, self._take(_decoded(b"".join(some), response), status, headers)
+        return status, headers, await self._large_one(response, some, deadline)
+
+    async def _large_one(self, response: Any, some: list[bytes], deadline: Deadline) -> T:
+        """Read on, and take what is wanted in a thread. To wait for our turn is our doing, and not its time."""
+        left = max(deadline.left(), 0.001)
+        deadline.lift()
+        async with self._large:
+            try:
+                async with asyncio.timeout(left):
+                    size = await self._read(response, some, self._most)
+            except TimeoutError as error:
+                raise AnswerError(f"no answer within {self._timeout:g} s", again=True) from error
+            if size > self._most:
+                raise self._too_large(response.status)
             data = b"".join(some)
             some.clear()
-            return await self._used(response, data, clock, use)
-        finally:
-            self._large.release()
+            made: T = await self._context.hop(self._taken, data, response)
+            return made
 
-    async def _used(self, response: Any, data: bytes, clock: asyncio.Timeout, use: Use[T]) -> T:
-        clock.reschedule(None)  # it has answered in time
-        status = response.status
-        text = await self._decoded(data, response.charset or "utf-8")
-        if 200 <= status < 300 or status == 304:
-            return await use(Response(status, response.headers, text))
-        piece = self._secrets.hidden(" ".join(text[: 4 * _PIECE].split()))[:_PIECE]
-        reason = f"HTTP {status} {response.reason or ''}".rstrip() + (f": {piece}" if piece else "")
-        again = status in AGAIN or (status >= 500 and status not in _NEVER)
-        raise AnswerError(
-            self._secrets.hidden(reason),
-            again=again,
-            status=status,
-            retry_after=retry_after(response.headers.get("Retry-After")) if again else None,
-        )
-
-    @property
-    def _limit(self) -> str:
-        return f"more than {self._most:,} (--max-response)"
+    def _taken(self, data: bytes, response: Any) -> T:
+        return self._take(_decoded(data, response), response.status, response.headers)
 
     async def _read(self, response: Any, some: list[bytes], most: int) -> int:
         """Read on to the end of the answer, or until there are more than `most` bytes; how many there are."""
@@ -232,28 +245,31 @@ class Http:
             size += len(data)
         return size
 
-    async def _beginning(self, response: Any, some: list[bytes]) -> bytes:
-        """Of an answer that is a failure no more than a message can show."""
-        if await self._read(response, some, _SMALL) > _SMALL:
-            response.close()
-        return b"".join(some)
+    def _too_large(self, status: int, size: int | None = None) -> AnswerError:
+        has = f"{size:,} bytes, more than {self._most:,}" if size else f"more than {self._most:,} bytes"
+        return AnswerError(f"HTTP {status}: the answer has {has} (--max-response)", again=False)
 
-    async def _turn(self, clock: asyncio.Timeout) -> None:
-        """Wait to be one of the few who read a large answer; that is our doing, and does not count as time."""
-        when, loop = clock.when(), asyncio.get_running_loop()
-        left = None if when is None else when - loop.time()
-        clock.reschedule(None)
-        await self._large.acquire()
-        if left is not None:
-            clock.reschedule(loop.time() + max(left, 0.001))
+    def _failure(self, response: Any, text: str) -> AnswerError:
+        status = response.status
+        piece = self._secrets.hidden(" ".join(text[: 4 * _PIECE].split()))[:_PIECE]
+        reason = f"HTTP {status} {response.reason or ''}".rstrip() + (f": {piece}" if piece else "")
+        again = status in AGAIN or (status >= 500 and status not in _NEVER)
+        return AnswerError(
+            self._secrets.hidden(reason),
+            again=again,
+            status=status,
+            retry_after=retry_after(response.headers.get("Retry-After")) if again else None,
+        )
 
-    async def _decoded(self, data: bytes, charset: str) -> str:
-        try:
-            if len(data) > _SMALL:
-                return await self._context.hop(data.decode, charset, "replace" if charset != "utf-8" else "strict")
-            return data.decode(charset)
-        except (UnicodeDecodeError, LookupError):
-            return data.decode("utf-8", "replace")
+
+def _decoded(data: bytes, response: Any) -> str:
+    """The text of an answer, in the encoding that it tells; as UTF-8 with gaps where that is wrong."""
+    kind = response.headers.get("Content-Type", "")
+    charset = (response.charset or "utf-8") if "charset" in kind.lower() else "utf-8"
+    try:
+        return data.decode(charset)
+    except (UnicodeDecodeError, LookupError):
+        return data.decode("utf-8", "replace")
 
 
 def retry_after(header: str | None) -> float | None:

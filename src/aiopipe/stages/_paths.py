@@ -18,7 +18,7 @@ from typing import Any
 from aiopipe.errors import UsageError
 from aiopipe.stages._calls import PlainError
 
-__all__ = ["Path", "decoded", "path_of"]
+__all__ = ["Path", "Wanted", "path_of"]
 
 _STEP = re.compile(
     r"\.([^\W\d][\w-]*)"  # .name
@@ -91,25 +91,35 @@ def path_of(text: str, stage: str) -> Path:
     return Path(text, "json", tuple(steps), optional=optional)
 
 
-def decoded(text: str, paths: tuple[Path, ...], status: int, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What the paths find in an answer, as text: numbers as they were written, null as nothing, objects as JSON.
+class Wanted:
+    """What is taken of every answer."""
 
-    PlainError where the answer is no JSON, or lacks something.
-    """
-    document: Any = None
-    if any(p.kind == "json" for p in paths):
-        try:
-            document = _EXACT.decode(text.removeprefix("\ufeff"))
-        except (ValueError, RecursionError) as error:
-            piece = " ".join(text[:200].split())
-            raise PlainError(f"the answer is no JSON ({error}): {piece or 'it is empty'}", _HINT, "request") from None
-    return tuple([_value(p, text, document, status, headers) for p in paths])
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self._paths = paths
+        self._json = any(p.kind == "json" for p in paths)
+
+    def texts(self, text: str, status: int, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """What the paths find, as text: numbers as they were written, null as nothing, objects as JSON.
+
+        PlainError where the answer is no JSON, or lacks something.
+        """
+        document = _document(text) if self._json else None
+        return tuple([_value(p, text, document, status, headers) for p in self._paths])
+
+
+def _document(text: str) -> Any:
+    try:
+        return _EXACT.decode(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        piece = " ".join(text[:200].split())
+        raise PlainError(f"the answer is no JSON ({error}): {piece or 'it is empty'}", _HINT, "request") from None
 
 
 def _value(path: Path, text: str, document: Any, status: int, headers: Mapping[str, str]) -> str:
-    if path.kind == "status":
+    kind = path.kind
+    if kind == "status":
         return str(status)
-    found = path.find(document) if path.kind == "json" else text if path.kind == "body" else headers.get(path.name)
+    found = path.find(document) if kind == "json" else text if kind == "body" else headers.get(path.name)
     if isinstance(found, bool):
         return "true" if found else "false"
     if found is None:

@@ -19,7 +19,8 @@ from aiopipe.model import Position, display_path
 from aiopipe.stage import Context, Outcome
 from aiopipe.storage.http import client, words
 from aiopipe.storage.secrets import looked_up
-from aiopipe.storage.urls import shown_url
+from aiopipe.storage.sockets import SocketTarget
+from aiopipe.storage.urls import is_socket, shown_url
 
 __all__ = ["deliver", "is_target", "is_writer"]
 
@@ -58,6 +59,9 @@ class _Some:
 
 async def deliver(sink: Any, parcels: AsyncIterator[Any], context: Context) -> Outcome:
     """Give everything to the target of a `write` stage; what it has taken is counted."""
+    if sink.target is None and is_socket(sink.to):
+        async with SocketTarget(sink.to, context.io) as socket:
+            return await _as_bytes(socket.give, parcels, sink.to)
     if sink.target is None:
         return await _to_address(sink, parcels, context)
     if sink.gives_rows:

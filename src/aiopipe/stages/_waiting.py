@@ -9,7 +9,8 @@ from typing import Any
 from aiopipe.stage import Context, Items
 from aiopipe.stages._attempts import Attempts
 from aiopipe.stages._calls import CAUGHT, CONCURRENCY, items_made
-from aiopipe.stages._flow import Entry, Work, calls_in_flight
+from aiopipe.stages._flow import Entry, Work
+from aiopipe.stages._in_turn import calls_as_told
 from aiopipe.stages._rebuild import rebuilt
 from aiopipe.stages._rows import rows_of
 
@@ -42,7 +43,7 @@ def calling(stage: Any, parcels: AsyncIterator[Any], context: Context) -> AsyncI
         return parcel
 
     work = Work("map", attempts.around(function), limit, stage.ordered, unpack, pack)
-    return calls_in_flight(work, parcels, context)
+    return calls_as_told(work, parcels, context)
 
 
 def _rows_and_dicts(batch: Any) -> tuple[Any, list[Any]]:

@@ -34,6 +34,7 @@ class Collect(Sink):
     """Keep all records as rows (or items as they are) in memory: `report.items` in the library."""
 
     word: ClassVar[str] = "collect"
+    as_they_are: ClassVar[tuple[str, ...]] = ("files", "items")
     example: ClassVar[str] = "aiopipe pipe read 'sample_data/flights/*.csv' then head 2 then collect"
 
     def encode(self, parcel: Any, kind: str) -> Any:

@@ -182,8 +182,8 @@ class Fetch(Flow):
         from aiopipe.stages._enrich import enriching
 
         async with enriching(self, context) as work:
-            from aiopipe.stages._flow import calls_in_flight
+            from aiopipe.stages._in_turn import calls_as_told
 
-            async with aclosing(calls_in_flight(work, parcels, context)) as made:
+            async with aclosing(calls_as_told(work, parcels, context)) as made:
                 async for parcel in made:
                     yield parcel

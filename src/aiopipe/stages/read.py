@@ -17,7 +17,7 @@ from aiopipe.stage import Context, Scope, Source
 from aiopipe.storage.find import Finder
 from aiopipe.storage.given import called, can_be_read
 from aiopipe.storage.secrets import looked_up
-from aiopipe.storage.urls import is_http, is_url, name_of, refuse_unreadable, shown_url
+from aiopipe.storage.urls import is_http, is_socket, is_url, name_of, refuse_unreadable, shown_url
 
 __all__ = ["Read"]
 
@@ -33,9 +33,10 @@ class Read(Source):
     or - for standard input. Files are read in bytewise order of their paths. A file whose name ends in .tsv or
     .tab has tabs between its fields unless --delimiter says otherwise; the first record names the columns.
 
-    An address is read as it comes: https://example.com/x.csv, or a query of an SQLite database,
-    'sqlite:///x.db#SELECT * FROM t'. In Python it may be an asyncio.StreamReader, an async iterable of bytes (such as
-    request.stream() of Starlette), or an iterable or async iterable of rows.
+    An address is read as it comes: https://example.com/x.csv; a socket that somebody listens at, tcp://HOST:PORT or
+    unix:///PATH; or a query of an SQLite database, 'sqlite:///x.db#SELECT * FROM t'. In Python it may be an
+    asyncio.StreamReader, an async iterable of bytes (such as request.stream() of Starlette), or an iterable or async
+    iterable of rows.
 
     Fields are strings. Where an expression names a column, its type is the one --types gives, or the one that
     all of a sample fits (the first 1,000 records of each of the first 8 files, or of standard input); 007 is
@@ -173,10 +174,10 @@ class Read(Source):
     def _streams(self, context: Context) -> Iterator[FileRef]:
         """The inputs that are no files; the run is told how to open them."""
         for i, path in enumerate(self.paths if self.given is not None else self._addresses()):
-            name = context.found.name(shown_url(path), (id(self), i), partial(self._opened, path))
+            name = context.found.name(shown_url(path), (id(self), i), partial(self._opened, path, context))
             yield FileRef(name, "stream.csv" if self.given is not None else name_of(path), i, -1)
 
-    async def _opened(self, url: str, name: str) -> Any:
+    async def _opened(self, url: str, context: Context, name: str) -> Any:
         """An object or an address, opened."""
         if self.given is not None:
             from aiopipe.storage.given import Given
@@ -186,6 +187,10 @@ class Read(Source):
             from aiopipe.storage.http import open_http
 
             return await open_http(url, {key: looked_up(value, "read") for key, value in self.headers}, name)
+        if is_socket(url):
+            from aiopipe.storage.sockets import open_socket
+
+            return await open_socket(url, name, context.io)
         from aiopipe.storage.sqlite import open_query
 
         return await open_query(url, self._dialect(name_of(url)))

@@ -21,7 +21,7 @@ from aiopipe.stages.collect import as_items
 from aiopipe.storage.databases.address import Address, Filling, address_of
 from aiopipe.storage.settle import settled
 from aiopipe.storage.stdout import StandardOutput
-from aiopipe.storage.urls import is_http, is_url
+from aiopipe.storage.urls import is_http, is_socket, is_url, socket_of
 from aiopipe.storage.write import (
     Temporary,
     folds_case,
@@ -57,7 +57,8 @@ class Write(Sink):
     by name; a table that is not there is made, all columns TEXT.
 
     TO can be an address, https://example.com/rows: records are sent there by POST, --batch of them at a time as
-    JSON lines, each request with an Idempotency-Key. In Python it may be an async function, which is called with
+    JSON lines, each request with an Idempotency-Key; or a socket that somebody listens at, tcp://HOST:PORT or
+    unix:///PATH, which gets the bytes of one output. In Python it may be an async function, which is called with
     lists of rows (with format=, with bytes), or an asyncio.StreamWriter. What these have got, they have, also when
     the run fails later.
     """
@@ -68,7 +69,7 @@ class Write(Sink):
 
     to: Any = option(
         positional="one",
-        help="a directory, a file, - for standard output, a table, or an https:// address",
+        help="a directory, a file, - for standard output, a table, or an https://, tcp:// or unix:// address",
         result=False,
     )
     format: Any = option(
@@ -100,6 +101,12 @@ class Write(Sink):
             to: Target,
             *,
             format: str | None = None,
+            on_conflict: str = "error",
+            empty: str = "null",
+            unit_column: str = "_unit",
+            types: Mapping[str, str] | Sequence[str] = (),
+            key: str | Sequence[str] = (),
+            append: bool = False,
             batch: int | None = None,
             headers: Mapping[str, str] | Sequence[str] = (),
         ) -> None: ...
@@ -113,6 +120,8 @@ class Write(Sink):
             raise UsageError(f"batch is {self.batch}", stage="write", hint="give it 1 or more")
         if not self.to:
             raise UsageError("no output is named", stage="write", hint="a directory, a file, or -")
+        if self.target is None and is_socket(self.to):
+            socket_of(self.to, "write")
         if self.table is None and self.filling != Filling():
             changed = [n for n in Filling.__slots__ if getattr(self, n) != getattr(Filling(), n)]
             raise UsageError(
@@ -126,7 +135,7 @@ class Write(Sink):
     @property
     def table(self) -> Address | None:
         """The table, where that is the output."""
-        return None if self.target is not None or is_http(self.to) else address_of(self.to)
+        return None if self.target is not None or is_http(self.to) or is_socket(self.to) else address_of(self.to)
 
     @property
     def filling(self) -> Filling:
@@ -151,6 +160,7 @@ class Write(Sink):
     def gives_rows(self) -> bool:
         """Whether the target gets rows, not bytes."""
         rows = not self.is_path and (self.target is None or (self.format is None and not is_writer(self.target)))
+        rows = rows and not (self.target is None and is_socket(self.to))
         return bool(self.__dict__.get("_rows", rows))
 
     @property

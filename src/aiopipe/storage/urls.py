@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from aiopipe.errors import UsageError, nearest
 
-__all__ = ["database_of", "is_http", "is_url", "name_of", "shown_url"]
+__all__ = ["Socket", "database_of", "is_http", "is_socket", "is_url", "name_of", "shown_url", "socket_of"]
 
-READABLE = ("http", "https", "sqlite")
+READABLE = ("http", "https", "sqlite", "tcp", "unix")
 
 
 def is_url(path: str) -> bool:
@@ -21,6 +22,40 @@ def is_url(path: str) -> bool:
 def is_http(path: str) -> bool:
     """Whether this is an address of the web."""
     return path[:8].lower().startswith(("http://", "https://"))
+
+
+def is_socket(path: str) -> bool:
+    """Whether this is the address of a socket."""
+    return path[:7].lower().startswith(("tcp://", "unix://"))
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """Where somebody listens: host and port, or a path."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+def socket_of(url: str, stage: str = "read") -> Socket:
+    """The address in `tcp://HOST:PORT` or `unix:///PATH`; UsageError where it is none.
+
+    >>> socket_of("tcp://[::1]:9000"), socket_of("unix:///run/rows.sock").path
+    (Socket(host='::1', port=9000, path=''), '/run/rows.sock')
+    """
+    if url[:7].lower() == "unix://":
+        if len(url) < 9 or url[7] != "/" or "\0" in url:
+            raise UsageError(f"{url!r} names no socket", stage=stage, hint="such as unix:///run/rows.sock")
+        return Socket(path=url[7:])
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise UsageError(f"{url!r} is no host and port", stage=stage, hint="such as tcp://127.0.0.1:9000")
+    return Socket(host, port)
 
 
 def shown_url(url: str) -> str:
@@ -35,6 +70,8 @@ def name_of(url: str) -> str:
     """What a file made of it is called: the last part of the path, or that of the database, as .csv."""
     if url.startswith("sqlite:"):
         return os.path.splitext(os.path.basename(database_of(url)[0]))[0] + ".csv"
+    if is_socket(url):
+        return "stream.csv"
     return os.path.basename(urlsplit(url).path.rstrip("/")) or "download.csv"
 
 
@@ -56,5 +93,7 @@ def refuse_unreadable(url: str) -> None:
         raise UsageError(f"{scheme}:// cannot be read", hint=nearest(scheme, READABLE))
     if scheme == "sqlite":
         database_of(url)
+    elif is_socket(url):
+        socket_of(url)
     elif not urlsplit(url).hostname:
         raise UsageError(f"{url!r} names no host", hint="such as https://example.com/file.csv")

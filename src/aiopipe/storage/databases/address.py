@@ -49,7 +49,11 @@ def address_of(to: str) -> Address | None:
     scheme = to.partition("://")[0].lower()
     scheme = "postgresql" if scheme == "postgres" else scheme
     if scheme not in WRITABLE:
-        raise UsageError(f"{scheme}:// cannot be written to", stage="write", hint=nearest(scheme, (*WRITABLE, "https")))
+        raise UsageError(
+            f"{scheme}:// cannot be written to",
+            stage="write",
+            hint=nearest(scheme, (*WRITABLE, "https", "tcp", "unix")),
+        )
     rest, _, table = to.partition("#")
     table = table.strip()
     if not table or re.search(r"[\s;\"'\0]", table):

@@ -16,8 +16,9 @@ from aiopipe.model import Reject
 
 __all__ = ["Rows", "rows_of", "tuples"]
 
-# Rows made into Python objects in one go: more would hold the interpreter, and with it the loop, for milliseconds.
-_SLICE = 1000
+# Rows made into Python objects in one go. Arrow keeps the interpreter while it makes a column of them: with 1000 rows a
+# service in the same process was late by 22 ms instead of 10 (p99.9 of its gaps).
+_SLICE = 100
 
 
 @dataclass(frozen=True, slots=True)
