@@ -1,6 +1,7 @@
 """Large files are gone on with in their middle: what was done of them is not done again, and no byte is another."""
 
 import asyncio
+import csv
 import errno
 import json
 import os
@@ -18,6 +19,7 @@ from aiopipe.job.destination import Destination
 from aiopipe.job.inspect import status, verify, why
 from aiopipe.job.ledger import Key, Range, Unit, open_ledger
 from aiopipe.job.ranges import Ranges, size_of
+from aiopipe.job.rejects import COLUMNS
 from aiopipe.model import FileRef
 from aiopipe.stage import Apply, Pipeline
 from aiopipe.stages import _checkpoints
@@ -271,6 +273,26 @@ def test_records_set_aside_are_kept_with_their_places_and_never_doubled(place: P
     assert (report.rejected, report.rejected_before) == (len(BAD) - done.rejected, done.rejected)
     assert ledger(place / "out")[0]["large.csv"].rejected == len(BAD)
     same_as_undisturbed(place, pipeline, rejects=f"{place}/bad.csv")
+
+
+def test_a_replay_puts_records_of_a_resumed_file_in_their_places(place: Path) -> None:
+    write(place / "in/large.csv", text_of(BAD))
+    stopped(job(place), 4, act="cancel", rejects=f"{place}/bad.csv")
+    assert job(place).run_sync(rejects=f"{place}/bad.csv", memory="4MB").resumed == 1
+    found = rejects(place / "bad.csv")
+    with (place / "bad.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for n, row in zip(BAD, found, strict=True):
+            writer.writerow({**row, "raw": f"{3 * n},mended\n"})  # 3 n: all of them pass the filter
+    made = asyncio.run(job(place).replay(f"{place}/bad.csv"))
+    assert (made.written, made.left) == (len(BAD), 0)
+    lines = (place / "in/large.csv").read_text().splitlines(keepends=True)
+    for n in BAD:
+        lines[n + 1] = f"{3 * n},mended\n"
+    write(place / "in/large.csv", "".join(lines))
+    job(place, to="fresh").run_sync()
+    assert tree(place / "out") == tree(place / "fresh")
 
 
 def test_a_run_that_allows_no_rejects_fails_at_those_of_a_range(place: Path) -> None:

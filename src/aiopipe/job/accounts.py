@@ -187,6 +187,8 @@ class Accounts:
     def resume(self, number: int, reached: Reached) -> None:
         """The file with this number is read from there on: what an earlier run did of it stands before."""
         self._places.begin(number, reached.part, reached.lines, reached.taken)
+        if self._ranks_of is not None:
+            self._ranks_of.begin(number, reached.given)
 
     def settle(self, number: int, before: int | None = None) -> None:
         """All of the file with this number (before chunk `before`) has reached the sink: rejects go to the ledger."""

@@ -72,6 +72,10 @@ class Ranks:
         self._parts: dict[int, list[_Part]] = {}  # by the file's index
         self._before: dict[int, int] = {}  # records of it in parts that are gone from there
 
+    def begin(self, number: int, given: int) -> None:
+        """The file with this number is gone on with: its output has `given` records already."""
+        self._before[number] = given
+
     def note(self, parcel: Any) -> None:
         """A parcel has reached the sink."""
         if not isinstance(parcel, Encoded) or not parcel.segments:
