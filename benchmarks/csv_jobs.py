@@ -73,7 +73,7 @@ def complaint(contender: Contender, run: Run, target: str, truth: dict[str, Any]
     found = records(target)
     if found != truth["records"]:
         return f"{found:,} records, not {truth['records']:,}"
-    if contender.module == "ours":
+    if contender.module in ("ours", "pipe"):
         wrong = [n for n, s in truth["sums"].items() if digest(os.path.join(target, n)) != s]
         if wrong:
             return f"{len(wrong)} files are not byte for byte the kept lines, first {wrong[0]}"
@@ -158,9 +158,9 @@ def verdict(job: Job, goal: Goal, runs: Runs) -> str:
 
 def details(job: Job, runs: Runs) -> list[str]:
     """Where aiopipe's own seconds went, in its last run."""
-    ours = next(runs[c] for c in job.contenders if c.name == OURS)
-    answer = next(reversed(ours.values())).answer if ours else {}
-    if "stages" not in answer:
+    answers = [run.answer for c in job.contenders if c.name.startswith(OURS) for run in runs[c].values()]
+    answer = next((a for a in reversed(answers) if "stages" in a), None)
+    if answer is None:
         return []
     stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in answer["stages"].items())
     return [f"  seconds in aiopipe's stages, added over its workers: {stages}"]

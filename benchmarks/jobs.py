@@ -5,14 +5,29 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+from benchmarks.functions import SELECTED
 from benchmarks.machine import installed, tool
 
 OURS = "aiopipe"
 
 
+_LATE = ("read", "{source}", "--null", "NA", "then", "filter", "arr_delay > 30")
+_GAIN = (*_LATE, "then", "derive", "gain=dep_delay - arr_delay")
+COMMANDS = {
+    "filter": _LATE,
+    "derive": _GAIN,
+    "select": (*_GAIN, "then", "select", *SELECTED),
+    "single-1": ("--workers", "1", *_LATE),
+    "single-2": ("--workers", "2", *_LATE),
+}
+
+
 @dataclass(frozen=True)
 class Contender:
-    """Who runs a job and how. module: of benchmarks.tools; job: what that module calls it."""
+    """Who runs a job and how. module: of benchmarks.tools; job: what that module calls it.
+
+    The module "pipe" is our command line itself, with the words in COMMANDS.
+    """
 
     name: str
     module: str
@@ -21,6 +36,9 @@ class Contender:
 
     def argv(self, source: str, target: str) -> list[str]:
         """The command of a fresh process."""
+        if self.module == "pipe":
+            words = [w.format(source=source) for w in COMMANDS[self.job]]
+            return [sys.executable, "-m", "aiopipe", "pipe", *words, "then", "write", f"{target}/"]
         return [sys.executable, "-m", f"benchmarks.tools.{self.module}", self.job, source, target]
 
 
@@ -68,7 +86,7 @@ LIBRARIES = ("polars", "duckdb", "pandas", "stdlib", "aiocsv", "miller", "csvkit
 
 
 def _directory(name: str, *, small: bool = False) -> tuple[Contender, ...]:
-    found = [Contender(OURS, "ours", name)]
+    found = [Contender(OURS, "pipe", name), Contender("aiopipe, as a library", "ours", name)]
     if installed("polars"):
         found += [
             Contender(label, "polars_", name + how) for how, label in POLARS.items() if not (small and how in GUESS)
@@ -104,7 +122,7 @@ def _engine() -> tuple[Contender, ...]:
 
 
 def _single() -> tuple[Contender, ...]:
-    found = [Contender(OURS, "ours", "single-2"), Contender("aiopipe, 1 worker", "ours", "single-1")]
+    found = [Contender(OURS, "pipe", "single-2"), Contender("aiopipe, 1 worker", "pipe", "single-1")]
     if installed("polars"):
         found += [Contender(POLARS[how], "polars_", "filter" + how) for how in ("", "-eager", "-all")]
     found.append(Contender("duckdb, columns told", "duckdb_", "filter-told"))
