@@ -108,7 +108,7 @@ as run, with 3 workers and 64 MB in flight
       the source, in the event loop
     |  up to 2 parcels or 8 MB
   parse + filter#2 + derive#3 + encode
-      one hop off the loop, in threads
+      one hop off the loop, in threads, of long input in processes too
     |  up to 3 parcels or 8 MB
   write#4
       the sink, in the event loop

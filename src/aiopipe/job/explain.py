@@ -111,13 +111,18 @@ def _drawn(plan: Plan, nodes: list[Node], pools: Workers, places: _Places, margi
     for k, i in enumerate(own):
         node = nodes[i]
         yield _filled(" + ".join(_names(node)), margin)
-        yield f"{margin}    {_role(node)}, {_PLACES.get(node.placement, f'in the {node.placement}')}{_calls(node)}"
+        yield f"{margin}    {_role(node)}, {_place(node, pools)}{_calls(node)}"
         if k + 1 < len(own):
             yield f"{margin}  |  {channel(i)}"
     for one in plan.branches:
         yield _filled(f"{one.name}: {channel(own[-1])}", f"{margin}+- ")
         bar = "   " if one is plan.branches[-1] else "|  "
         yield from _drawn(one, nodes, pools, places, margin + bar)
+
+
+def _place(node: Node, pools: Workers) -> str:
+    place = _PLACES.get(node.placement, f"in the {node.placement}")
+    return f"{place}, of long input in processes too" if node.portable and pools.workers > 1 else place
 
 
 def _names(node: Node) -> Iterable[str]:
