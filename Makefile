@@ -38,7 +38,8 @@ demo: $(STAMP)  ## run the sample pipeline over sample_data/ and show what it di
 	@echo "The outputs mirror the input: demo-out/late/flights/2013-01-01.csv and so on."
 
 test: $(STAMP)  ## run the tests (no root, no server, no internet)
-	$(BIN)/python -m pytest -m "not system"
+	$(BIN)/python -m pytest -m "not system and not alone"
+	$(BIN)/python -m pytest -m alone -rs tests/sums/test_processes.py tests/sums/test_engine.py
 
 test-system: $(STAMP)  ## tests that need root (for a small disk), strace, faketime, b3sum, xxhsum, openssl, hashdeep, postgresql
 	$(BIN)/python -m pytest -m "system and not power"

@@ -201,7 +201,10 @@ def jobs_over(root: Path) -> list[Job]:
     return [Job(0, start, paths[start : start + 50], False, (), False) for start in range(0, len(paths), 50)]
 
 
-FORKS = [pytest.param(True, marks=pytest.mark.skipif(not can_fork(), reason="no forks here")), False]
+FORKS = [
+    pytest.param(True, marks=[pytest.mark.alone, pytest.mark.skipif(not can_fork(), reason="no forks here")]),
+    False,
+]
 
 
 @pytest.mark.parametrize("forks", FORKS)

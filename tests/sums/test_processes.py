@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,12 @@ from aiopipe.sums.reader import LARGE, Reader
 from aiopipe.sums.runners import Work
 from aiopipe.sums.schedule import Job
 
-forks = pytest.mark.skipif(not can_fork(), reason="forks are for Linux, and for a process without other threads")
+_where = pytest.mark.skipif(not can_fork(), reason="forks are for Linux, and for a process without other threads")
+
+
+def forks(test: Callable[..., None]) -> Any:
+    """A test of forks: `make test` runs these in a process of their own, for other tests leave threads behind."""
+    return pytest.mark.alone(_where(test))
 
 
 def tree_of(root: Path, count: int, size: int) -> dict[bytes, str]:

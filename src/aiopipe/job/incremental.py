@@ -19,6 +19,7 @@ from aiopipe.model import FileRef
 from aiopipe.plan import Plan
 from aiopipe.stage import Sink, Source
 from aiopipe.storage.settle import settled
+from aiopipe.storage.urls import is_url
 
 __all__ = ["Keeper", "keeper_of", "one_unit"]
 
@@ -26,6 +27,11 @@ __all__ = ["Keeper", "keeper_of", "one_unit"]
 def one_unit(plan: Plan) -> str:
     """Why the whole job is one unit: the first stage that looks at several files together; "" where none does."""
     return next((f"{s.label} works on all files together" for s in plan.steps if not s.stage.per_unit), "")
+
+
+def reads_only_files(source: Source) -> bool:
+    """Whether all that a source reads are files: a stream has no name and no version to know it again by."""
+    return not source.held and not any(p == "-" or is_url(p) for p in getattr(source, "paths", ()))
 
 
 def keeper_of(
@@ -39,7 +45,7 @@ def keeper_of(
     table = getattr(sink, "table", None) if alone else None
     filled = table is not None and reads_files and ledger is not False
     if filled and not sink.filling.append:  # type: ignore[attr-defined]
-        from aiopipe.job.tables import TableKeeper, reads_only_files
+        from aiopipe.job.tables import TableKeeper
 
         if isinstance(source, Source) and isinstance(sink, Sink) and reads_only_files(source):
             return TableKeeper(source, sink, pools, force=force, prune=prune, tolerant=tolerant)

@@ -27,15 +27,9 @@ from aiopipe.storage.databases.opening import open_table
 from aiopipe.storage.databases.table import Table
 from aiopipe.storage.ranges import Resumed
 from aiopipe.storage.settle import settled
-from aiopipe.storage.urls import is_url
 from aiopipe.storage.version import Version
 
-__all__ = ["TableKeeper", "TableUnits", "reads_only_files"]
-
-
-def reads_only_files(source: Source) -> bool:
-    """Whether all that a source reads are files: a stream has no name and no version to know it again by."""
-    return not source.held and not any(p == "-" or is_url(p) for p in getattr(source, "paths", ()))
+__all__ = ["TableKeeper", "TableUnits"]
 
 
 class _Rows:
