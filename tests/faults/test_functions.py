@@ -193,3 +193,13 @@ def test_every_cause_is_in_one_group(path):
     [error] = leaves(caught.value)
     assert isinstance(error, FunctionError)
     assert any("in picky" in note for note in error.__notes__)
+
+
+def test_two_files_of_one_name_are_two_modules(tmp_path):
+    write(tmp_path / "in.csv", "v\n1\n")
+    for name in ("one", "two"):
+        write(tmp_path / name / "same_name.py", f"def f(row):\n    return {{'v': row['v'] + ' {name}'}}\n")
+    for name in ("one", "two", "one"):
+        pipeline = Read(tmp_path / "in.csv") | Map(f"{tmp_path}/{name}/same_name.py:f") | Write(f"{tmp_path}/out.csv")
+        pipeline.run_sync()
+        assert (tmp_path / "out.csv").read_text() == f"v\n1 {name}\n"

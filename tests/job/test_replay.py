@@ -188,7 +188,7 @@ def test_only_the_rejected_records_run(place: Path):
     job(place, Map(strict)).run_sync(rejects=str(bad))
     CALLS.clear()
     done = replayed(job(place, Map(lenient)), bad)
-    assert CALLS == ["0", "3", "6", "9", "0"]
+    assert sorted(CALLS) == ["0", "0", "3", "6", "9"]  # in threads: each is a chunk by itself
     assert (done.records, done.written, done.filtered, done.rejected, done.outputs, done.left) == (5, 5, 0, 0, 2, 0)
     assert str(done) == "5 records replayed = 5 written + 0 filtered + 0 rejected\n2 outputs replaced"
     assert (place / "out/a.csv").read_text() == "id,text\n" + "".join(f"{j},T{j}\n" for j in range(10))

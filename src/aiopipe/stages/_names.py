@@ -55,6 +55,21 @@ def function_name(function: Any) -> str:
     return f"{module}:{name}"
 
 
+def _make_way(name: str, path: Any) -> None:
+    """Have `import name` give the file at `path`, and not another one of the same name that a pipeline used before."""
+    directory = str(path.parent)
+    loaded = sys.modules.get(name)
+    other = loaded is not None and getattr(loaded, _LOADED, str(path)) != str(path)
+    if other:
+        del sys.modules[name]
+        importlib.invalidate_caches()
+    if other or directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
+_LOADED = "__aiopipe_file__"  # what a module that was loaded as a file has: its path
+
+
 def load_module(name: str, stage: str) -> Any:
     """The module `package.module` or `path/to/file.py`; UsageError, said to be `stage`'s, where it cannot be imported.
 
@@ -62,18 +77,21 @@ def load_module(name: str, stage: str) -> Any:
     """
     from pathlib import Path
 
+    path = None
     if name.endswith(".py"):
         path = Path(name).resolve()
         if not path.is_file():
             raise UsageError(f"no file {name}", stage=stage, hint="check the path of the module")
         # Under its own name and with its directory on the path, so that a worker process finds it again.
-        if str(path.parent) not in sys.path:
-            sys.path.insert(0, str(path.parent))
         name = path.stem
+        _make_way(name, path)
     elif "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        if path is not None:
+            module.__dict__.setdefault(_LOADED, str(path))
+        return module
     except ImportError as error:
         raise UsageError(f"cannot import {name}: {error}", stage=stage, hint="check the name and PYTHONPATH") from error
     except UsageError:

@@ -117,7 +117,8 @@ def _look(head: bytes) -> str:
     if first.startswith(b"{"):
         return "jsonl"
     columns = [column.strip().strip(b'"') for column in first.split(b",")]
-    if len(columns) > 1 and {b"path", b"path_b64"} & set(columns):
+    line_of_sums = any(shape.fullmatch(first) for shape in (_GNU, _BSD, _SFV))  # of a file called ",path,"
+    if len(columns) > 1 and {b"path", b"path_b64"} & set(columns) and not line_of_sums:
         return "csv"
     for line in lines:
         if not line.strip() or line.startswith(b"#"):
