@@ -35,7 +35,7 @@ __all__ = ["Workers", "cores"]
 
 T = TypeVar("T")
 _FILE_THREADS = 4
-_WORTH = 4  # chunks for remotes, from which on it is worth while to start them
+_WORTH = 16 << 20  # bytes of chunks for remotes, from which on it is worth while to start them
 _DEATHS = 100  # records of one parcel that may kill their worker before the run is given up
 
 
@@ -56,7 +56,7 @@ class Workers:
         self._portable: dict[int, bytes] = {}
         self.remotes = Remotes(0) if remotes is None else remotes
         self._here = 0  # parcels that this process's threads have
-        self._seen = 0  # chunks that a remote could have had
+        self._seen = 0  # bytes of chunks that a remote could have had
 
     @property
     def stopping(self) -> bool:
@@ -106,8 +106,9 @@ class Workers:
 
     async def _remotely(self, node: Node, blob: bytes, chunk: Chunk) -> tuple[Any, tuple[Tally, ...]] | None:
         """Run a hop in a process that has less to do than this one; None where there is none, or it failed."""
-        self._seen += 1
-        if self._seen == _WORTH:
+        before = self._seen
+        self._seen += len(chunk.data)
+        if before < _WORTH <= self._seen:
             await settled(self.io(self.remotes.start))
         remote = self.remotes.least(self._here + 1)
         if remote is None:
