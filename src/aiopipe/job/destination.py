@@ -22,7 +22,7 @@ from aiopipe.job.ledger import (
 )
 from aiopipe.job.lock import Lock
 from aiopipe.job.mends import recover
-from aiopipe.job.ranges import remove_temporaries, still_there
+from aiopipe.job.ranges import remove, remove_temporaries, still_there
 from aiopipe.storage.version import Version, checksum_of
 from aiopipe.storage.write import attempt, make_directories, sync_directories, temporary_of, trouble
 
@@ -99,13 +99,7 @@ class Destination:
             for path in [*_below(self.path), *_in(p for r in unclean for p in r["places"])]
             if temporary_of(os.path.basename(path)) in dead and os.path.relpath(path, self.path) not in kept
         ]
-        for path in found:
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise trouble(path, error) from None
+        remove(found)
 
     def _sweep_ranges(self, reader: Reader) -> set[str]:
         """Forget what was done of files whose input, or whose temporary, is gone; the temporaries that are kept."""

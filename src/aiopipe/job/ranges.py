@@ -27,7 +27,7 @@ from aiopipe.storage.ranges import Reached, Resumed, holds
 from aiopipe.storage.version import Checksum
 from aiopipe.storage.write import temporary_of, trouble
 
-__all__ = ["Counts", "Ranges", "by_ranges", "held", "remove_temporaries", "size_of", "still_there"]
+__all__ = ["Counts", "Ranges", "by_ranges", "held", "remove", "remove_temporaries", "size_of", "still_there"]
 
 
 def by_ranges(plan: Plan) -> bool:
