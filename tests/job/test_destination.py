@@ -12,8 +12,9 @@ import pytest
 
 from aiopipe import InputError, LockedError, Map, Read, Write
 from aiopipe.job.destination import lock_path
-from aiopipe.job.ledger import Ledger, begin_units, open_ledger
+from aiopipe.job.ledger import Ledger, open_ledger
 from aiopipe.job.lock import Lock, holder_of
+from aiopipe.job.operations import begin_units
 from tests.support import failure, tree, write
 
 HELD = """

@@ -7,21 +7,10 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 
-from aiopipe.job.ledger import (
-    FOLDER,
-    Key,
-    Ledger,
-    Output,
-    Reader,
-    begin_run,
-    disown,
-    drop_ranges,
-    end_run,
-    forget,
-    use_pipeline,
-)
+from aiopipe.job.ledger import FOLDER, Key, Ledger, Output, Reader
 from aiopipe.job.lock import Lock
 from aiopipe.job.mends import recover
+from aiopipe.job.operations import begin_run, disown, drop_ranges, end_run, forget, use_pipeline
 from aiopipe.job.ranges import remove, remove_temporaries, still_there
 from aiopipe.storage.version import Version, checksum_of
 from aiopipe.storage.write import attempt, make_directories, sync_directories, temporary_of, trouble

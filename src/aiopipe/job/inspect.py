@@ -17,8 +17,9 @@ from typing import Any
 from aiopipe.errors import InputError, LockedError
 from aiopipe.job.destination import lock_path
 from aiopipe.job.fingerprint import changes
-from aiopipe.job.ledger import Key, Ledger, Reader, Unit, damage_outputs, ledger_path, open_ledger
+from aiopipe.job.ledger import Key, Ledger, Reader, Unit, ledger_path, open_ledger
 from aiopipe.job.lock import Lock, holder_of
+from aiopipe.job.operations import damage_outputs
 from aiopipe.job.ranges import held, size_of, still_there
 from aiopipe.job.report import counted
 from aiopipe.job.units import stale

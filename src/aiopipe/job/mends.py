@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aiopipe.job.ledger import Key, Ledger, Output, Reader, Unit, add_rejects, finish_units
+from aiopipe.job.ledger import Key, Ledger, Output, Reader, Unit
+from aiopipe.job.operations import add_rejects, finish_units
 from aiopipe.storage.version import Version, checksum_of
 
 __all__ = ["Mend", "begin_mend", "finish_mend", "recover"]

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from aiopipe.job.ledger import Key, Ledger, Range, Reader, add_range, adopt_ranges, drop_ranges
+from aiopipe.job.ledger import Key, Ledger, Range, Reader
+from aiopipe.job.operations import add_range, adopt_ranges, drop_ranges
 from aiopipe.model import FileRef
 from aiopipe.plan import Plan
 from aiopipe.storage.ranges import Reached, Resumed, holds

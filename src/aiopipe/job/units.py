@@ -23,19 +23,8 @@ from typing import Any
 
 from aiopipe.errors import ChangedError, OutputError
 from aiopipe.job.fingerprint import changes
-from aiopipe.job.ledger import (
-    Key,
-    Ledger,
-    Output,
-    Reader,
-    Unit,
-    add_rejects,
-    begin_units,
-    complete_parts,
-    fail_units,
-    finish_units,
-    refresh_unit,
-)
+from aiopipe.job.ledger import Key, Ledger, Output, Reader, Unit
+from aiopipe.job.operations import add_rejects, begin_units, complete_parts, fail_units, finish_units, refresh_unit
 from aiopipe.job.ranges import Ranges, size_of
 from aiopipe.job.rejects import row_of
 from aiopipe.model import FileRef, Position, Reject, display_path
