@@ -156,6 +156,10 @@ class Units(Protocol):
         """See above."""
         ...
 
+    def expect(self, files: Sequence[FileRef]) -> None:
+        """These files are asked about next, in this order. Blocks."""
+        ...
+
     def wants(self, file: FileRef) -> bool:
         """Whether a file is to be read: False for one that is done and unchanged. Blocks."""
         ...

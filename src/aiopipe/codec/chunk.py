@@ -49,7 +49,7 @@ class Chunk:
         if len(self.segments) == 1:
             return [self]
         return [
-            replace(self, data=self.data[a:b], segments=(replace(s, offset=0, clipped=0),))
+            replace(self, data=self.data[a:b], segments=(s._replace(offset=0, clipped=0),))
             for s, (a, b) in zip(self.segments, _edges(self), strict=True)
         ]
 
@@ -66,7 +66,7 @@ def decode(chunk: Chunk) -> Batch:
     found = index(data, chunk.dialect, len(chunk.header.names))
     if len(segments) == 1 and not segments[0].clipped:
         bounds: Ints = np.array([0, len(found.starts)])
-        segments = (replace(segments[0], records=found.records, lines=found.lines),)
+        segments = (segments[0]._replace(records=found.records, lines=found.lines),)
     else:
         if _straddled(found, np.array([s.offset for s in segments[1:]], np.int64)):
             found = _one_by_one(chunk)

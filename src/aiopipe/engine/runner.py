@@ -324,7 +324,7 @@ def renumbered(parcel: Any, base: int) -> Any:
     segments = getattr(parcel, "segments", ())
     if not segments:
         return parcel
-    return replace(parcel, segments=tuple(replace(s, file=_moved(s.file, base)) for s in segments))
+    return replace(parcel, segments=tuple(s._replace(file=_moved(s.file, base)) for s in segments))
 
 
 def _moved(file: FileRef, base: int) -> FileRef:

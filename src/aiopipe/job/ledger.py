@@ -16,6 +16,7 @@ import queue
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ FOLDER = ".aiopipe"
 SCHEMA = 1
 _PATIENCE = 0.05  # seconds: how long rows may wait for company before they are committed
 _MANY = 5000  # rows that are committed without waiting
+_OVERDUE = 0.5  # seconds: how often what may be written late is asked for
+_AT_ONCE = 256  # keys that are looked up together
 
 _TABLES = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, attempt TEXT, pid INTEGER, host TEXT, began REAL, ended REAL,
@@ -197,6 +200,24 @@ class Reader:
         rows = self._rows(f"SELECT {_COLUMNS} FROM units WHERE path = ? AND start = ?", (key.path, key.start))
         return self._unit(rows[0]) if rows else None
 
+    def known(self, paths: Sequence[bytes]) -> dict[bytes, Unit]:
+        """The rows of those of these input files that have one, by the path of the unit."""
+        found: dict[bytes, Unit] = {}
+        for at in range(0, len(paths), _AT_ONCE):
+            some = paths[at : at + _AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            rows = self._rows(f"SELECT {_COLUMNS} FROM units WHERE path IN ({marks}) AND start = -1", some)
+            text = f"SELECT {_OUTPUT}, unit FROM outputs WHERE unit IN ({', '.join('?' * len(rows))}) ORDER BY path"
+            outputs: dict[int, list[Output]] = {}
+            for *output, unit in self._rows(text, [row[0] for row in rows]):
+                outputs.setdefault(unit, []).append(_output(output))
+            found.update((row[1], _unit(row, outputs.get(row[0], ()))) for row in rows)
+        return found
+
+    def is_empty(self) -> bool:
+        """Whether no unit was ever begun."""
+        return not self._rows("SELECT 1 FROM units LIMIT 1", ())
+
     def units(self) -> Iterator[Unit]:
         """All rows, in bytewise order of their paths."""
         for row in self._each(f"SELECT {_COLUMNS} FROM units ORDER BY path, start", ()):
@@ -275,27 +296,31 @@ class Reader:
 
     def _unit(self, row: Any) -> Unit:
         found = self._rows(f"SELECT {_OUTPUT} FROM outputs WHERE unit = ? ORDER BY path", (row[0],))
-        outputs = tuple(_output(o) for o in found)
-        return Unit(
-            Key(*row[1:4]),
-            state=row[4],
-            run=row[5],
-            number=row[6],
-            pipeline=row[7],
-            source=row[8],
-            why=row[9] or "",
-            version=Version(*row[10:14]) if row[10] is not None else None,
-            xxh128=row[14],
-            read_at=row[15] or 0,
-            done_at=row[16] or 0.0,
-            seconds=row[17] or 0.0,
-            taken=row[18] or 0,
-            given=row[19] or 0,
-            rejected=row[20] or 0,
-            message=row[21] or "",
-            made=row[22] or 0,
-            outputs=outputs,
-        )
+        return _unit(row, [_output(o) for o in found])
+
+
+def _unit(row: Any, outputs: Sequence[Output]) -> Unit:
+    """A row of _COLUMNS as a unit."""
+    return Unit(
+        Key(*row[1:4]),
+        state=row[4],
+        run=row[5],
+        number=row[6],
+        pipeline=row[7],
+        source=row[8],
+        why=row[9] or "",
+        version=Version(*row[10:14]) if row[10] is not None else None,
+        xxh128=row[14],
+        read_at=row[15] or 0,
+        done_at=row[16] or 0.0,
+        seconds=row[17] or 0.0,
+        taken=row[18] or 0,
+        given=row[19] or 0,
+        rejected=row[20] or 0,
+        message=row[21] or "",
+        made=row[22] or 0,
+        outputs=tuple(outputs),
+    )
 
 
 def open_ledger(destination: str) -> Reader:
@@ -328,6 +353,8 @@ class Ledger:
 
     Operations are done in the order they were submitted. Those that come within 50 ms share a transaction (and so
     one fsync); `wait` makes it happen now. When one fails, that and every later call raises OutputError.
+
+    overdue: asked twice a second for an operation that nobody waits for, to be done before those that were submitted.
     """
 
     def __init__(self, destination: str) -> None:
@@ -337,6 +364,7 @@ class Ledger:
         self._submitted = self._committed = 0
         self._hurry = False
         self._error: BaseException | None = None
+        self.overdue: Callable[[], Operation | None] = lambda: None
         try:
             self._connection = _created(self.path)
         except sqlite3.Error as error:
@@ -388,25 +416,31 @@ class Ledger:
         self._raise()
 
     def _work(self) -> None:
-        ended = False
+        ended, asked = False, time.monotonic()
         while not ended:
-            some = [self._queue.get()]
-            with self._condition:
-                self._condition.wait_for(lambda: self._hurry or self._queue.qsize() > _MANY, _PATIENCE)
-                self._hurry = False
+            some: list[Operation | None] = []
             with contextlib.suppress(queue.Empty):
+                some.append(self._queue.get(timeout=_OVERDUE))
+                with self._condition:
+                    self._condition.wait_for(lambda: self._hurry or self._queue.qsize() > _MANY, _PATIENCE)
+                    self._hurry = False
                 while True:
                     some.append(self._queue.get_nowait())
             ended = None in some
             operations = [o for o in some if o is not None]
+            submitted = len(operations)
             try:
+                if time.monotonic() - asked >= _OVERDUE:
+                    asked = time.monotonic()
+                    late = self.overdue()
+                    operations = operations if late is None else [late, *operations]
                 if operations and self._error is None:
                     self._commit(operations)
             except BaseException as error:
                 self._error = error
             with self._condition:
                 if self._error is None:
-                    self._committed += len(operations)
+                    self._committed += submitted
                 self._condition.notify_all()
 
     def _commit(self, operations: Iterable[Operation]) -> None:

@@ -6,7 +6,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from typing import Any
 
 from aiopipe.job.ledger import RANGE, Key, Operation, Output, Range, Unit
@@ -29,6 +30,8 @@ __all__ = [
     "refresh_unit",
     "use_pipeline",
 ]
+
+_TOGETHER = 40  # rows to a statement: older SQLite takes 999 values
 
 
 def begin_run(attempt: str, host: str, places: Sequence[str]) -> Callable[[sqlite3.Connection], int]:
@@ -73,72 +76,75 @@ def use_pipeline(run: int, digest: str, parts: dict[str, str]) -> Callable[[sqli
     return operation
 
 
+_BEGUN = 9  # values of a unit that is begun
 _BEGIN = """
-INSERT INTO units (path, start, stop, state, run, number, pipeline, source, why)
-VALUES (:path, :start, :stop, 'running', :run, :number, :pipeline, :source, :why)
-ON CONFLICT (path, start) DO UPDATE SET stop = excluded.stop, state = 'running', run = excluded.run,
+INSERT INTO units (path, start, stop, state, run, number, pipeline, source, why) VALUES {marks}
+ON CONFLICT (path, start) DO UPDATE SET stop = excluded.stop, state = excluded.state, run = excluded.run,
   number = excluded.number, pipeline = excluded.pipeline, source = excluded.source, why = excluded.why
 """
 
 
-def begin_units(units: Sequence[dict[str, Any]]) -> Operation:
+def begin_units(units: Sequence[tuple[Any, ...]]) -> Operation:
     """Units are about to be done: from now on their rows claim nothing about outputs.
 
-    Each is a mapping with path, start, stop, run, number, pipeline, source and why.
+    Each is path, start, stop, "running", run, number, pipeline, source and why.
     """
-    return lambda connection: connection.executemany(_BEGIN, units)
+    return lambda connection: _insert(connection, _BEGIN, _BEGUN, units)
 
 
-_DONE = """
-UPDATE units SET state = :state, size = :size, mtime_ns = :mtime_ns, inode = :inode, ctime_ns = :ctime_ns,
-  xxh128 = :xxh128, read_at = :read_at, done_at = :done_at, seconds = :seconds, taken = :taken, given = :given,
-  rejected = :rejected, made = :made, message = NULL
-WHERE path = :path AND start = :start
+_FINISHED = (
+    "path, start, stop, state, run, number, pipeline, source, why, size, mtime_ns, inode, ctime_ns, xxh128, read_at,"
+    " done_at, seconds, taken, given, rejected, made, message"
+)
+_FINISH = f"INSERT INTO units ({_FINISHED}) VALUES {{marks}} ON CONFLICT (path, start) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in _FINISHED.split(", ")[2:]
+)
+_OWN = """
+INSERT OR REPLACE INTO outputs (path, unit, size, mtime_ns, inode, ctime_ns, sha256)
+WITH made (path, of, start, size, mtime_ns, inode, ctime_ns, sha256) AS (VALUES {marks})
+SELECT made.path, units.id, made.size, made.mtime_ns, made.inode, made.ctime_ns, made.sha256
+FROM made JOIN units ON units.path = made.of AND units.start = made.start
 """
 
 
-def finish_units(units: Sequence[Unit]) -> Operation:
+def finish_units(units: Sequence[Unit], fresh: Collection[Key] = ()) -> Operation:
     """Units are done (or a "part" of a job that is one unit): their outputs are on the disk under their names.
 
     An output belongs to the unit that made it last. One that a unit made before, and no more, stays on record as
-    nobody's, for --prune.
+    nobody's, for --prune. fresh: those of them that have no row yet.
     """
+    rows, outputs = [], []
+    for u in units:
+        v = u.version
+        size, mtime_ns, inode, ctime_ns = (v.size, v.mtime_ns, v.inode, v.ctime_ns) if v else (None,) * 4
+        rows.append(
+            (*u.key, u.state, u.run, u.number, u.pipeline, u.source, u.why, size, mtime_ns, inode, ctime_ns, u.xxh128,
+             u.read_at, u.done_at, u.seconds, u.taken, u.given, u.rejected, u.made, None)
+        )  # fmt: skip
+        for o in u.outputs:
+            w = o.version
+            outputs.append((o.path, u.key.path, u.key.start, w.size, w.mtime_ns, w.inode, w.ctime_ns, o.sha256))
+    old = [u.key for u in units if u.key not in fresh]
 
     def operation(connection: sqlite3.Connection) -> None:
-        for u in units:
-            v = u.version
-            connection.execute(
-                _DONE,
-                {
-                    "path": u.key.path,
-                    "start": u.key.start,
-                    "state": u.state,
-                    "size": v.size if v else None,
-                    "mtime_ns": v.mtime_ns if v else None,
-                    "inode": v.inode if v else None,
-                    "ctime_ns": v.ctime_ns if v else None,
-                    "xxh128": u.xxh128,
-                    "read_at": u.read_at,
-                    "done_at": u.done_at,
-                    "seconds": u.seconds,
-                    "taken": u.taken,
-                    "given": u.given,
-                    "rejected": u.rejected,
-                    "made": u.made,
-                },
-            )
-            here = "(SELECT id FROM units WHERE path = ? AND start = ?)"
-            connection.execute(f"UPDATE outputs SET unit = -1 WHERE unit = {here}", u.key[:2])
-            for o in u.outputs:
-                ours = o.version
-                connection.execute(
-                    "INSERT OR REPLACE INTO outputs (path, unit, size, mtime_ns, inode, ctime_ns, sha256)"
-                    f" VALUES (?, {here}, ?, ?, ?, ?, ?)",
-                    (o.path, *u.key[:2], ours.size, ours.mtime_ns, ours.inode, ours.ctime_ns, o.sha256),
-                )
-        drop_ranges([u.key.path for u in units])(connection)
+        _insert(connection, _FINISH, 22, rows)
+        here = "(SELECT id FROM units WHERE path = ? AND start = ?)"
+        connection.executemany(f"UPDATE outputs SET unit = -1 WHERE unit = {here}", [k[:2] for k in old])
+        _insert(connection, _OWN, 8, outputs)
+        drop_ranges([k.path for k in old])(connection)
 
     return operation
+
+
+def _insert(connection: sqlite3.Connection, text: str, width: int, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Many rows with few statements: each lets go of the interpreter lock, and must wait for it, when others compute.
+
+    text: with {marks} where the values of the rows stand, `width` of them for each.
+    """
+    mark = f"({', '.join('?' * width)})"
+    for at in range(0, len(rows), _TOGETHER):
+        some = rows[at : at + _TOGETHER]
+        connection.execute(text.format(marks=", ".join([mark] * len(some))), list(chain.from_iterable(some)))
 
 
 def complete_parts(run: int) -> Operation:

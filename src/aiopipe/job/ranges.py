@@ -112,7 +112,7 @@ class Ranges:
     """The ranges of one run; see the module. able: whether this pipeline may be gone on with, see `by_ranges`.
 
     tolerant: records may be set aside. rejected: how many were, so far, of the unit with a number; checksum: what its
-    bytes go through as they are read.
+    bytes go through as they are read. begun: writes the rows of units that are begun.
     """
 
     def __init__(
@@ -128,6 +128,7 @@ class Ranges:
         rejected: Callable[[int], int],
         checksum: Callable[[int], Checksum | None],
         stopping: Callable[[], bool],
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         self.files = 0  # that were gone on with,
         self.records = 0  # records of theirs that were done before,
@@ -144,6 +145,7 @@ class Ranges:
         self._rejected = rejected
         self._checksum = checksum
         self._stopping = stopping
+        self._begun = begun
         self._known: dict[bytes, list[Range]] | None = None
         self._resumed: dict[int, Resumed] = {}
         self._temporaries: dict[bytes, set[str]] = {}  # by a unit's path: those that its ranges name, or named
@@ -249,6 +251,7 @@ class Ranges:
             os.fsencode(os.path.relpath(reached.temporary, self._home)),
             time.time(),
         )
+        self._begun()  # a range without a unit would be nobody's
         self._ledger.wait(self._ledger.submit(add_range(found)))
         self._starts[number] = reached.byte
         self.paused.add(number)

@@ -101,7 +101,6 @@ class TableUnits(Units):
         self._pending: dict[int, list[Reject]] = {}
         self._stored: dict[int, int] = {}
         self._names: dict[int, str] = {}
-        self._begun: dict[int, tuple[bytes, str]] = {}  # source, why
         self._held: list[Ticket] = []
         self._replaced: list[str] = []
 
@@ -128,17 +127,16 @@ class TableUnits(Units):
         """The units whose rows go before those of a job that is one unit come."""
         return self._replaced
 
-    def _judge(self, file: FileRef, key: Key) -> str | None:
+    def _judge(self, file: FileRef, unit: Unit | None) -> str | None:
         if file.size < 0:
             raise UsageError(
                 f"{display_path(file.path)} is a stream: nothing tells whether its records are in the table",
                 stage="write",
                 hint="read it alone, with --append",
             )
-        unit = self._reader.unit(key)
         if unit is not None:
             _refuse_another(unit, file, self.table.address.table)
-        why = super()._judge(file, key)
+        why = super()._judge(file, unit)
         if why and unit is not None:
             self._refuse_more(unit, why)
         return why
@@ -151,15 +149,14 @@ class TableUnits(Units):
         raise table.unknown_rows(str(unit.key), why)
 
     def _begin(self, file: FileRef, key: Key, why: str, resumed: Resumed | None = None) -> None:
-        self._open[file.index] = Ticket(key, file.index, file.path, redo=why != "new")
-        self._names[file.index] = unit_name(file.relative)
-        self._begun[file.index] = (os.fsencode(os.path.abspath(file.path)), why)
-
-    def _pass_over(self, file: FileRef, key: Key) -> None:
-        super()._pass_over(file, key)
+        self._open[file.index] = Ticket(key, file.index, file.path, why != "new", self._absolute(file), why)
         self._names[file.index] = unit_name(file.relative)
 
-    def _flush(self) -> None:
+    def _pass_over(self, file: FileRef, unit: Unit | None) -> None:
+        super()._pass_over(file, unit)
+        self._names[file.index] = unit_name(file.relative)
+
+    def _flush(self, *, late: bool = True) -> None:
         """Nothing: a unit that was begun is not noted."""
 
     def _refresh(self, unit: Unit, fresh: Any) -> None:
@@ -193,8 +190,7 @@ class TableUnits(Units):
         self._held.append(ticket)
 
     def _noted(self, ticket: Ticket) -> tuple[Any, ...]:
-        source, why = self._begun[ticket.number]
-        unit = replace(self._row(ticket, ()), state="done", source=source, why=why)
+        unit = replace(self._row(ticket, ()), state="done")
         return _values(unit, self._names[ticket.number])
 
     def rejects(self) -> Generator[dict[str, Any], None, None]:
@@ -255,6 +251,8 @@ def _refuse_another(unit: Unit, file: FileRef, table: str) -> None:
 
 class _Nowhere:
     """A ledger of its own, which such a job has none of."""
+
+    overdue: object = None
 
 
 class TableKeeper(Keeper):

@@ -23,7 +23,7 @@ from typing import Any
 
 from aiopipe.errors import ChangedError, OutputError
 from aiopipe.job.fingerprint import changes
-from aiopipe.job.ledger import Key, Ledger, Output, Reader, Unit
+from aiopipe.job.ledger import Key, Ledger, Operation, Output, Reader, Unit
 from aiopipe.job.operations import add_rejects, begin_units, complete_parts, fail_units, finish_units, refresh_unit
 from aiopipe.job.ranges import Ranges, size_of
 from aiopipe.job.rejects import row_of
@@ -35,7 +35,6 @@ from aiopipe.storage.write import Made
 __all__ = ["Ticket", "Units", "stale"]
 
 RACY = 2_000_000_000  # nanoseconds: a file changed that shortly before it was read may change again unseen
-_TOGETHER = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +45,8 @@ class Ticket:
     number: int
     path: str
     redo: bool
+    source: bytes = b""
+    why: str = ""
     began: float = field(default_factory=time.monotonic)
     read_at: int = 0
     version: Version | None = None
@@ -83,6 +84,7 @@ class Units:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.destination = destination
+        self._home = os.path.join(destination, "")
         self.run = run
         self.unchanged = 0  # inputs passed over
         self.kept: list[tuple[int, int, int, int]] = []  # of those with rejects: number here, run, number there, count
@@ -101,8 +103,13 @@ class Units:
         self._stopping = stopping
         self._open: dict[int, Ticket] = {}
         self._claimed: dict[str, str] = {}
-        self._beginning: list[tuple[dict[str, Any], Ticket]] = []
+        self._beginning: dict[int, Ticket] = {}  # begun, and not yet in the ledger
         self._guard = threading.Lock()
+        self._beside = ("", os.path.abspath(""))  # the directory of the last file, and the same from the root on
+        self._known: dict[bytes, Unit] = {}  # of files that come next
+        self._expected: set[bytes] = set()
+        self._nothing_known = isinstance(reader, Reader) and reader.is_empty()
+        ledger.overdue = self._overdue
         self._changes: dict[int, str] = {}
         self.ranges: Ranges | None = None
         if isinstance(reader, Reader):
@@ -117,6 +124,7 @@ class Units:
                 rejected=lambda number: self._aside.get(number, 0),
                 checksum=lambda number: self._open[number].checksum if number in self._open else None,
                 stopping=stopping,
+                begun=self._flush,
             )
 
     def survey(self, files: Iterator[FileRef]) -> None:
@@ -127,13 +135,26 @@ class Units:
         self._whole_why = None
         for file in files:
             names.add(os.fsencode(file.relative))
-            self._whole_why = self._judge(file, Key.of(file.relative))
+            self._whole_why = self._judge(file, self._unit(Key.of(file.relative)))
             if self._whole_why is not None:
                 return
         for unit in self._reader.units():
             if unit.pipeline == self._pipeline and unit.state == "done" and unit.key.path not in names:
                 self._whole_why = f"input {unit.key} is gone"
                 return
+
+    def expect(self, files: Sequence[FileRef]) -> None:
+        """These files are asked about next: what is on record of them is read in one go. Blocks."""
+        if self._nothing_known or not isinstance(self._reader, Reader):
+            return
+        paths = [os.fsencode(file.relative) for file in files]
+        self._known, self._expected = self._reader.known(paths), set(paths)
+
+    def _unit(self, key: Key) -> Unit | None:
+        """What is on record of a unit."""
+        if self._nothing_known:
+            return None
+        return self._known.get(key.path) if key.path in self._expected else self._reader.unit(key)
 
     def wants(self, file: FileRef) -> bool:
         """Whether a file is to be read; if so, it is begun. OutputError where two would have one output."""
@@ -145,9 +166,10 @@ class Units:
                 stage="write",
                 hint="read them in two runs, or from a common parent directory",
             )
-        why = self._whole_why if self._whole else self._judge(file, key)
+        unit = None if self._whole and self._whole_why is not None else self._unit(key)
+        why = self._whole_why if self._whole else self._judge(file, unit)
         if why is None:
-            self._pass_over(file, key)
+            self._pass_over(file, unit)
             return False
         if not why:
             return False  # asked to stop: nothing was decided
@@ -166,43 +188,51 @@ class Units:
             return None
         return self.ranges.take_up(file, key)
 
-    def _pass_over(self, file: FileRef, key: Key) -> None:
+    def _pass_over(self, file: FileRef, unit: Unit | None) -> None:
         self.unchanged += 1
-        unit = self._reader.unit(key)
         if unit is not None and unit.rejected:
             self.kept.append((file.index, unit.run, unit.number, unit.rejected))
 
     def _begin(self, file: FileRef, key: Key, why: str, resumed: Resumed | None = None) -> None:
-        ticket = Ticket(key, file.index, file.path, redo=why != "new", resumed=resumed)
+        ticket = Ticket(key, file.index, file.path, why != "new", self._absolute(file), why)
         self._open[file.index] = ticket
         if resumed is not None:
             reached = resumed.reached
-            ticket.taken = reached.taken
+            ticket.resumed, ticket.taken = resumed, reached.taken
             if reached.rejected:
                 self._aside[file.index] = reached.rejected
-            why = f"{why}; it resumed at {size_of(reached.byte)} of {size_of(max(file.size, 0))}"
-        row = {
-            **key._asdict(),
-            "run": self.run,
-            "number": file.index,
-            "pipeline": self._pipeline,
-            "source": os.fsencode(os.path.abspath(file.path)) if file.size >= 0 else b"",
-            "why": why,
-        }
+            ticket.why = f"{why}; it resumed at {size_of(reached.byte)} of {size_of(max(file.size, 0))}"
         with self._guard:
-            self._beginning.append((row, ticket))
-            full = len(self._beginning) >= _TOGETHER
-        if full:
-            self._flush()
+            self._beginning[file.index] = ticket
 
-    def _flush(self) -> None:
-        """Have the rows of units begun so far written soon."""
+    def _absolute(self, file: FileRef) -> bytes:
+        """The absolute path of a file, b"" for a stream: that of its directory is found once for its neighbours."""
+        if file.size < 0:
+            return b""
+        directory, name = os.path.split(file.path)
+        if directory != self._beside[0]:
+            self._beside = directory, os.path.abspath(directory)
+        return os.fsencode(os.path.join(self._beside[1], name))
+
+    def _flush(self, *, late: bool = True) -> None:
+        """Have the rows of units begun so far written soon. late: those of new ones as well, which may wait."""
         with self._guard:
-            some, self._beginning = self._beginning, []
+            some = [t for t in self._beginning.values() if late or t.redo]
             if some:
-                sequence = self._ledger.submit(begin_units([row for row, _ in some]))
-                for _, ticket in some:
+                sequence = self._ledger.submit(self._begun(some))
+                for ticket in some:
                     ticket.sequence = sequence
+                    del self._beginning[ticket.number]
+
+    def _begun(self, tickets: Sequence[Ticket]) -> Operation:
+        run, pipeline = self.run, self._pipeline
+        return begin_units([(*t.key, "running", run, t.number, pipeline, t.source, t.why) for t in tickets])
+
+    def _overdue(self) -> Operation | None:
+        """The rows of units that are begun and not finished by now: most are, and then one row says all."""
+        with self._guard:
+            some, self._beginning = list(self._beginning.values()), {}
+        return self._begun(some) if some else None
 
     def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
         """What the bytes of a file that was just opened are to be fed to, in order; behind those that it has counted.
@@ -210,7 +240,7 @@ class Units:
         ChangedError where the file is gone on with, and is not what it was when that was decided.
         """
         if self._beginning:
-            self._flush()  # the files of a group are all known by now: one row operation for them together
+            self._flush(late=False)  # the files of a group are all known by now: one operation for them together
         checksum = Checksum(quick=True)
         ticket = self._open.get(file.index)
         if ticket is not None:
@@ -254,25 +284,28 @@ class Units:
 
     def ready(self, tickets: Sequence[Ticket]) -> None:
         """Return once no row on the disk claims what is about to be replaced."""
-        self._flush()
+        self._flush(late=False)
         self._ledger.wait(max((t.sequence for t in tickets if t.redo), default=0))
 
     def commit(self, done: Sequence[tuple[Ticket, Sequence[Made]]]) -> None:
         """The outputs of these units are visible: write their rows, soon. OutputError where that failed before."""
-        self._flush()
         if self.ranges is not None:
             self.ranges.finished(ticket.key for ticket, _ in done)
-        self._ledger.submit(finish_units([self._row(ticket, made) for ticket, made in done]))
+        with self._guard:
+            fresh = {t.key for t, _ in done if self._beginning.pop(t.number, None) is not None and not t.redo}
+            self._ledger.submit(finish_units([self._row(ticket, made) for ticket, made in done], fresh))
 
     def _row(self, t: Ticket, made: Sequence[Made]) -> Unit:
         whole = t.checksum is not None and t.version is not None and t.checksum.count == t.version.size
-        outputs = [Output(os.fsencode(os.path.relpath(m.target, self.destination)), m.version, m.sha256) for m in made]
+        outputs = [Output(self._below(m.target), m.version, m.sha256) for m in made]
         return Unit(
             t.key,
             "part" if self._whole else "done",
             self.run,
             t.number,
             self._pipeline,
+            t.source,
+            t.why,
             version=t.version,
             xxh128=t.checksum.digest() if t.checksum is not None and whole else None,
             read_at=t.read_at,
@@ -284,6 +317,12 @@ class Units:
             outputs=tuple(outputs),
             made=len(outputs),
         )
+
+    def _below(self, target: str) -> bytes:
+        """The path of an output below the destination."""
+        home = self._home
+        below = target[len(home) :] if target.startswith(home) else os.path.relpath(target, self.destination)
+        return os.fsencode(below)
 
     def set_aside(self, number: int, rejects: Sequence[Reject]) -> None:
         """Rejects of the unit with this number, in order; before it is complete."""
@@ -331,9 +370,11 @@ class Units:
         if keys:
             self._ledger.submit(fail_units(keys, message))
 
-    def _judge(self, file: FileRef, key: Key) -> str | None:
-        """Why a unit must be done (again); None where it need not, "" where the run was asked to stop meanwhile."""
-        unit = self._reader.unit(key)
+    def _judge(self, file: FileRef, unit: Unit | None) -> str | None:
+        """Why a unit must be done (again); None where it need not, "" where the run was asked to stop meanwhile.
+
+        unit: what is on record of it.
+        """
         if unit is None:
             return "new"
         if self._force:

@@ -231,7 +231,7 @@ class _Writer:
         if len(found.starts) != len(lines):
             raise UsageError("rows of the generator cannot be written as records", stage="map")
         bounds.append(len(found.starts))
-        segment = replace(feed.segment, part=self.part, last=last, records=len(lines), first=0, more=False)
+        segment = feed.segment._replace(part=self.part, last=last, records=len(lines), first=0, more=False)
         body = Body(
             data,
             header,

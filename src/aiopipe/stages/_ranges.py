@@ -37,7 +37,7 @@ def truncated(batch: Batch, count: int) -> Batch:
     body = cut.body
     segments = body.segments[:upto]
     if segments and (not segments[-1].last or segments[-1].more):
-        segments = (*segments[:-1], replace(segments[-1], last=True, more=False))
+        segments = (*segments[:-1], segments[-1]._replace(last=True, more=False))
     end = int(body.bounds[upto])
     narrowed: Any = replace(
         body,
@@ -73,7 +73,7 @@ def slices(batch: Batch, size: int) -> Iterator[Batch]:
             room -= take
             used += take
             whole = used == counts[segment]
-            parts.append(body.segments[segment] if whole else replace(body.segments[segment], more=True))
+            parts.append(body.segments[segment] if whole else body.segments[segment]._replace(more=True))
             if not whole:
                 break
             segment, used = segment + 1, 0

@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from aiopipe.codec.dialect import Dialect
-from aiopipe.errors import UnknownNameError, UsageError, nearest
+from aiopipe.errors import AiopipeError, UnknownNameError, UsageError, nearest
 from aiopipe.model import FileRef
 from aiopipe.options import option
-from aiopipe.stage import Context, Scope, Source
+from aiopipe.stage import Context, Scope, Source, Units
 from aiopipe.storage.find import Finder
 from aiopipe.storage.given import called, can_be_read
 from aiopipe.storage.secrets import looked_up
@@ -23,6 +23,7 @@ __all__ = ["Read"]
 
 SAMPLE_FILES = 8
 SAMPLE_RECORDS = 1000
+_LOOKED_UP = 256  # files whose rows in the ledger are read together
 
 
 @dataclass(frozen=True, repr=False)
@@ -206,7 +207,7 @@ class Read(Source):
         units = context.found.units
 
         def inputs() -> Iterator[Input]:
-            for file in self._files(finder, context):
+            for file in _expected(self._files(finder, context), units):
                 if units is not None and not units.wants(file):
                     if context.stopping:
                         context.found.cut = True
@@ -259,6 +260,31 @@ class Read(Source):
                 if token is not None:
                     doubts[name] = (token, path)
         return Scope(types, doubts, nulls, complete=bool(found))
+
+
+def _expected(files: Iterator[FileRef], units: Units | None) -> Iterator[FileRef]:
+    """The files, looked up in the ledger some at a time: few at first, so that the first one need not wait."""
+    if units is None:
+        yield from files
+        return
+    together, ended = 8, False
+    while not ended:
+        some: list[FileRef] = []
+        error = None
+        try:
+            for file in files:
+                some.append(file)
+                if len(some) == together:
+                    break
+            else:
+                ended = True
+        except AiopipeError as found:  # a path that is not there: what was found before comes first
+            error = found
+        units.expect(some)
+        yield from some
+        if error is not None:
+            raise error
+        together = _LOOKED_UP
 
 
 def _has_tabs(path: str) -> bool:

@@ -43,6 +43,10 @@ SMALL = 128 << 10  # files up to this size travel together,
 GROUP = 256  # at most this many to a chunk
 
 
+# O_NONBLOCK: a FIFO that took the file's place since it was found must not hang us.
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """A file with how it is to be read."""
@@ -135,7 +139,7 @@ async def _one_file(item: Input, context: Context, block: int, again: deque[Inpu
             cut_off = True
     if cut_off and last is not None:
         segment = last.segments[0]
-        yield replace(last, segments=(replace(segment, part=segment.part + 1, last=True),)).emptied()
+        yield replace(last, segments=(segment._replace(part=segment.part + 1, last=True),)).emptied()
 
 
 async def _small_ones(group: list[Input], context: Context) -> AsyncGenerator[Chunk, None]:
@@ -147,8 +151,7 @@ async def _small_ones(group: list[Input], context: Context) -> AsyncGenerator[Ch
 
 
 def _open(file: FileRef) -> tuple[int, os.stat_result]:
-    # O_NONBLOCK: a FIFO that took the file's place since it was found must not hang us.
-    fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    fd = os.open(file.path, _READ_ONLY)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -192,7 +195,7 @@ def _small_files(
         file = item.file
         try:
             data = _whole(file, failures.retries, units)
-            if not prefix or not data.startswith(prefix) or item.dialect != dialect:
+            if not prefix or not data.startswith(prefix) or not _same(item.dialect, dialect):
                 mine, start, head_lines = read_header(data, item.dialect, header)
                 # A CR at its end could be half of a CRLF elsewhere: such a header is looked at each time.
                 prefix = data[:start] if mine.present and mine.newline[-1:] == b"\n" else b""
@@ -207,9 +210,9 @@ def _small_files(
             return chunks, problem
         body = data[start:]
         # A file whose quotes are odd could pull its neighbours' records into a field: it travels alone.
-        quote = item.dialect.quote.encode()
+        quote = mine.quote
         tame = not quote or quote not in body or (body.count(quote) % 2 == 0 and clean_quotes(body, item.dialect))
-        if mine != header or item.dialect != dialect or not tame:
+        if not _same(mine, header) or not _same(item.dialect, dialect) or not tame:
             close()
             header, dialect = mine, item.dialect
         if tame:
@@ -218,6 +221,11 @@ def _small_files(
             chunks.append(Chunk(body, mine, item.dialect, (Segment(file, 0, True, 0, start, head_lines=head_lines),)))
     close()
     return chunks, None
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether they are equal: mostly they are one and the same, which is quickly seen."""
+    return one is other or one == other
 
 
 def _whole(file: FileRef, retries: int, units: Units | None = None) -> bytes:
@@ -485,7 +493,7 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
             if not chunk and not ended:
                 continue
             if not chunk and held is not None:
-                held = replace(held, segments=(replace(held.segments[0], last=True),))
+                held = replace(held, segments=(held.segments[0]._replace(last=True),))
                 break
             if held is not None:
                 yield held

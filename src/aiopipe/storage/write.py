@@ -24,18 +24,20 @@ from aiopipe.errors import OutputError
 from aiopipe.model import display_path
 from aiopipe.storage.version import Checksum, Version
 
-__all__ = ["ATTEMPT", "Made", "Temporary", "folds_case", "make_directories", "temporary_of", "trouble", "write_whole"]
+__all__ = ["Made", "Temporary", "folds_case", "make_directories", "temporary_of", "trouble", "write_whole"]
 
 _counter = itertools.count()
 # Of this process: with its id part of the name of every temporary, so that a later run knows whose they were.
-ATTEMPT = f"{os.getpid()}-{secrets.token_hex(4)}"
+_TOKEN = secrets.token_hex(4)
+_SMALL = 64 << 10
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NAME = re.compile(r"\.aiopipe-(\d+-[0-9a-f]{8})-\d+(?:\.held)?\.tmp")
 
 
 def attempt() -> str:
     """The name of this process among all that ever wrote; a forked child has one of its own."""
-    pid, _, token = ATTEMPT.partition("-")
-    return ATTEMPT if pid == str(os.getpid()) else f"{os.getpid()}-{token}"
+    pid = os.getpid()
+    return f"{pid}-{_TOKEN}"
 
 
 def temporary_of(name: str) -> str | None:
@@ -82,7 +84,7 @@ class Temporary:
 
     def __init__(self, target: str, *, hashed: bool = False, alone: bool = False) -> None:
         self.target = target
-        directory = os.path.dirname(target) or "."
+        self.directory = directory = os.path.dirname(target) or "."
         self.path = ""
         self.nbytes = 0
         self._lock = -1
@@ -107,6 +109,7 @@ class Temporary:
         """Go on with one that an earlier run left at `path`, behind its first bytes, which `checksum` has seen."""
         self = cls.__new__(cls)
         self.target, self.path, self.nbytes = target, path, nbytes
+        self.directory = os.path.dirname(target) or "."
         self._checksum, self._grown = checksum, []
         self._fd = self._lock = -1
         try:
@@ -150,13 +153,15 @@ class Temporary:
 
     def write(self, data: Any) -> None:
         """Append bytes, all of them."""
-        view = memoryview(data).cast("B") if len(data) else memoryview(b"")
-        self.nbytes += len(view)
-        if self._checksum is not None:
+        view = data if isinstance(data, bytes) or not len(data) else memoryview(data).cast("B")
+        size = len(view)
+        self.nbytes += size
+        if self._checksum is not None and size:
             self._checksum.update(view)
         try:
-            while len(view):
-                view = view[os.write(self._fd, view) :]
+            while size and (written := os.write(self._fd, view)) < size:
+                view = memoryview(view)[written:]
+                size -= written
         except OSError as error:
             self.discard()
             raise trouble(self.target, error) from None
@@ -174,7 +179,7 @@ class Temporary:
         except OSError as error:
             raise trouble(self.target, error) from None
         if name:
-            sync_directories(dict.fromkeys([*self._grown, os.path.dirname(self.path)]))
+            sync_directories(dict.fromkeys([*self._grown, self.directory]))
 
     def leave(self) -> None:
         """Close it and let it lie, for a later run to go on with."""
@@ -214,7 +219,7 @@ class Temporary:
         self.publish()
         held.let_go(self._lock)
         self._lock = -1
-        sync_directories(dict.fromkeys([*self._grown, os.path.dirname(self.target)]))
+        sync_directories(dict.fromkeys([*self._grown, self.directory]))
 
     @property
     def sha256(self) -> bytes:
@@ -247,8 +252,7 @@ def _new_path(directory: str, kind: str = "") -> str:
 
 
 def _create(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    return os.open(path, flags, 0o666)
+    return os.open(path, _NEW, 0o666)
 
 
 def make_directories(path: str) -> list[str]:
@@ -277,7 +281,7 @@ def folds_case(directory: str) -> bool:
 
 
 def write_whole(
-    files: Sequence[tuple[str, Iterable[Any]]], *, hashed: bool = False, ready: Callable[[], None] | None = None
+    files: Sequence[tuple[str, Sequence[Any]]], *, hashed: bool = False, ready: Callable[[], None] | None = None
 ) -> list[Temporary]:
     """Write many files, each given whole, and make them visible together; what was written, in order.
 
@@ -288,12 +292,11 @@ def write_whole(
         for target, pieces in files:
             temporary = Temporary(target, hashed=hashed)
             made.append(temporary)
-            for piece in pieces:
-                if len(piece):
-                    temporary.write(piece)
+            for piece in _few(pieces):
+                temporary.write(piece)
             temporary.close(sync=_syncfs() is None)
         if made:
-            _sync_file_system(os.path.dirname(made[0].target) or ".")
+            _sync_file_system(made[0].directory)
         if ready is not None:
             ready()
         for temporary in made:
@@ -303,8 +306,13 @@ def write_whole(
             temporary.discard()
         raise
     grown = [directory for t in made for directory in t._grown] if _syncfs() is None else []
-    sync_directories({*grown, *(os.path.dirname(t.target) for t in made)})
+    sync_directories({*grown, *(t.directory for t in made)})
     return made
+
+
+def _few(pieces: Sequence[Any]) -> Sequence[Any]:
+    """Small pieces as one: a system call costs more than their copy."""
+    return [b"".join(pieces)] if sum(map(len, pieces)) <= _SMALL else [p for p in pieces if len(p)]
 
 
 @functools.cache
