@@ -20,7 +20,8 @@ from aiopipe.job.rejects import COLUMNS, read_rejects
 from aiopipe.job.units import stale
 from aiopipe.model import FileRef, Position, display_path
 from aiopipe.stages.read import Read
-from aiopipe.storage.read import read_header, trouble
+from aiopipe.storage.headers import read_header
+from aiopipe.storage.opening import trouble
 
 __all__ = ["Again", "Entry", "find_files", "from_file", "from_ledger", "refuse_other_pipeline", "rows_by_path"]
 

@@ -198,7 +198,8 @@ class Read(Source):
 
     async def open(self, context: Context) -> AsyncIterator[Any]:
         """Chunks of whole records."""
-        from aiopipe.storage.read import Input, read_chunks
+        from aiopipe.storage.opening import Input
+        from aiopipe.storage.read import read_chunks
 
         finder = self.finder()
         finder.skipped = context.found.skipped

@@ -5,34 +5,33 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
-import errno
 import io
 import os
-import stat
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiofiles.threadpool import wrap
 
-from aiopipe.batch import Header, Segment, duplicates
+from aiopipe.batch import Header, Segment
 from aiopipe.codec import precise
 from aiopipe.codec.chunk import Chunk
-from aiopipe.codec.cut import Cutter, clean_quotes
-from aiopipe.codec.dialect import Dialect, boms
-from aiopipe.codec.index import header_fields
-from aiopipe.errors import AiopipeError, ChangedError, InputError, RecordError
-from aiopipe.failures import Failures
+from aiopipe.codec.cut import Cutter
+from aiopipe.codec.dialect import Dialect
+from aiopipe.errors import ChangedError, InputError, RecordError
 from aiopipe.model import FileRef, Position
+from aiopipe.storage.headers import read_header
+from aiopipe.storage.opening import Input, at, open_regular, trouble, unchanged
 from aiopipe.storage.settle import settled
+from aiopipe.storage.small import small_files
 from aiopipe.storage.version import Version, Watched
 
 if TYPE_CHECKING:
     from aiopipe.stage import Context, Units
 
-__all__ = ["BLOCK", "Input", "read_chunks"]
+__all__ = ["BLOCK", "read_chunks"]
 
 # 4 MiB: with smaller blocks threads spend their time trading the GIL (1 MiB: 1.8 s for 500 MB where 4 MiB take 1.1),
 # larger ones only cost memory. The index looks at a tile of a block at a time, so that it stays in a core's cache.
@@ -41,33 +40,6 @@ _IN_FLIGHT = 30  # blocks that fit the memory setting: a few of them are read, c
 _LEAST_BLOCK = 64 << 10
 SMALL = 128 << 10  # files up to this size travel together,
 GROUP = 256  # at most this many to a chunk
-
-
-# O_NONBLOCK: a FIFO that took the file's place since it was found must not hang us.
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A file with how it is to be read."""
-
-    file: FileRef
-    dialect: Dialect
-
-
-def trouble(file: FileRef, error: OSError) -> InputError:
-    """An operating system's complaint about an input file, as ours."""
-    hints = {
-        errno.ENOENT: "it was there when the run began: do not move input while it is read",
-        errno.EACCES: "check its permissions",
-        errno.EISDIR: "name the files in it, or give the directory itself to read",
-    }
-    return InputError(
-        error.strerror or str(error),
-        position=Position(file.path),
-        stage="read",
-        hint=hints.get(error.errno or 0, "check the file and its disk"),
-    )
 
 
 async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BLOCK) -> AsyncIterator[Chunk]:
@@ -143,231 +115,11 @@ async def _one_file(item: Input, context: Context, block: int, again: deque[Inpu
 
 
 async def _small_ones(group: list[Input], context: Context) -> AsyncGenerator[Chunk, None]:
-    chunks, error = await context.io(_small_files, group, context.found.failures, context.found.units)
+    chunks, error = await context.io(small_files, group, context.found.failures, context.found.units)
     for chunk in chunks:
         yield chunk
     if error is not None:
         raise error
-
-
-def _open(file: FileRef) -> tuple[int, os.stat_result]:
-    fd = os.open(file.path, _READ_ONLY)
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "no regular file any more")
-    return fd, status
-
-
-def _unchanged(file: FileRef, before: os.stat_result, after: os.stat_result, count: int) -> None:
-    if before.st_size != after.st_size or before.st_size != count:
-        then = after.st_size if after.st_size != before.st_size else count
-        what = f"changed while it was read ({before.st_size} bytes, then {then})"
-    elif before.st_mtime_ns != after.st_mtime_ns:
-        what = "was written to while it was read"
-    elif after.st_nlink < before.st_nlink:
-        what = "was replaced or removed while it was read"
-    else:
-        return
-    raise ChangedError(what, position=Position(file.path), stage="read", hint="run again when nobody writes to it")
-
-
-def _small_files(
-    group: list[Input], failures: Failures, units: Units | None = None
-) -> tuple[list[Chunk], AiopipeError | None]:
-    """Read whole small files, and put those with the same header into one chunk; the order stays.
-
-    An error that ends the run stands behind the chunks of the files before it: what they hold comes first.
-    """
-    chunks: list[Chunk] = []
-    run: list[_Small] = []
-    header: Header | None = None
-    dialect = group[0].dialect
-    mine, prefix, head_lines = Header((), ()), b"", 0
-
-    def close() -> None:
-        nonlocal run
-        if run and header is not None:
-            chunks.append(_bundle(run, header, dialect))
-        run = []
-
-    for item in group:
-        file = item.file
-        try:
-            data = _whole(file, failures.retries, units)
-            if not prefix or not data.startswith(prefix) or not _same(item.dialect, dialect):
-                mine, start, head_lines = read_header(data, item.dialect, header)
-                # A CR at its end could be half of a CRLF elsewhere: such a header is looked at each time.
-                prefix = data[:start] if mine.present and mine.newline[-1:] == b"\n" else b""
-            else:
-                start = len(prefix)  # the header of the file before: nothing to find out
-        except (InputError, RecordError) as error:
-            problem = error if isinstance(error, InputError) else _at(error, file)
-            if failures.goes_on(problem):
-                failures.add([file], problem)
-                continue
-            close()
-            return chunks, problem
-        body = data[start:]
-        # A file whose quotes are odd could pull its neighbours' records into a field: it travels alone.
-        quote = mine.quote
-        tame = not quote or quote not in body or (body.count(quote) % 2 == 0 and clean_quotes(body, item.dialect))
-        if not _same(mine, header) or not _same(item.dialect, dialect) or not tame:
-            close()
-            header, dialect = mine, item.dialect
-        if tame:
-            run.append((file, start, head_lines, body))
-        else:
-            chunks.append(Chunk(body, mine, item.dialect, (Segment(file, 0, True, 0, start, head_lines=head_lines),)))
-    close()
-    return chunks, None
-
-
-def _same(one: object, other: object) -> bool:
-    """Whether they are equal: mostly they are one and the same, which is quickly seen."""
-    return one is other or one == other
-
-
-def _whole(file: FileRef, retries: int, units: Units | None = None) -> bytes:
-    """The bytes of a small file; InputError where it cannot be read, or changes each time it is."""
-    while True:
-        try:
-            return _at_once(file, units)
-        except ChangedError:
-            if retries <= 0:
-                raise
-            retries -= 1
-
-
-def _at_once(file: FileRef, units: Units | None) -> bytes:
-    try:
-        fd, before = _open(file)
-        try:
-            data = os.read(fd, before.st_size + 1)
-            while len(data) < before.st_size:
-                more = os.read(fd, before.st_size + 1 - len(data))
-                if not more:
-                    break
-                data += more
-            _unchanged(file, before, os.fstat(fd), len(data))
-        finally:
-            os.close(fd)
-        if units is not None:
-            units.reading(file, before).update(data)
-    except OSError as error:
-        raise trouble(file, error) from None
-    return data
-
-
-_Small = tuple[FileRef, int, int, bytes]  # file, where its records start, lines before them, its records
-
-
-def _bundle(run: list[_Small], header: Header, dialect: Dialect) -> Chunk:
-    pieces: list[bytes] = []
-    segments: list[Segment] = []
-    at = 0
-    for file, start, head_lines, body in run:
-        # A lone CR at a file's end must not meet its neighbour's LF either.
-        clipped = len(run) > 1 and bool(body) and body[-1] != 10
-        segments.append(Segment(file, 0, True, at, start, head_lines=head_lines, clipped=int(clipped)))
-        if clipped:
-            body += b"\n"
-        pieces.append(body)
-        at += len(body)
-    return Chunk(b"".join(pieces), header, dialect, tuple(segments))
-
-
-def read_header(data: bytes, dialect: Dialect, known: Header | None = None) -> tuple[Header, int, int]:
-    """The header at the beginning of a file, where its records start, and how many lines come before them.
-
-    `known` is given back when the header is the same, so that neighbours share it.
-    """
-    bom = boms.get(dialect.inner_encoding, b"")
-    bom = bom if bom and data.startswith(bom) else b""
-    first = precise.split_record(data, dialect, len(bom))
-    if first is None:
-        return Header((), (), bom, b"", dialect.header, dialect.delimiter.encode(), dialect.quote.encode(),
-                      dialect.inner_encoding), len(data), data.count(b"\n")  # fmt: skip
-    fields, record = first
-    if not dialect.header:
-        names = [f"column{i}" for i in range(1, len(fields) + 1)]
-        fields, stop, newline = [n.encode() for n in names], len(bom), b"\n"
-    else:
-        names = _names(fields, dialect, data, record)
-        stop, newline = record.stop, data[record.ends[-1] : record.stop]
-    header = Header(
-        tuple(names),
-        tuple(fields),
-        bom,
-        newline,
-        dialect.header,
-        dialect.delimiter.encode(),
-        dialect.quote.encode(),
-        dialect.inner_encoding,
-    )
-    lines = data.count(b"\n", 0, stop) if b"\n" in newline or not newline else data[:stop].count(b"\r")
-    return known if header == known and known is not None else header, stop, lines
-
-
-# The first bytes of what people call .csv and is not (RFC 1952, RFC 8878, the formats' own documents).
-_PACKED = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\xfd7zXZ\0": "xz",
-    b"BZh91AY&SY": "bzip2",
-    b"PK\3\4": "zip, or an .xlsx",
-}
-
-
-def _names(fields: list[bytes], dialect: Dialect, data: bytes, record: precise.Record) -> list[str]:
-    packed = next((word for magic, word in _PACKED.items() if data.startswith(magic)), None)
-    if packed is not None:
-        raise RecordError(
-            f"the file is compressed ({packed})",
-            hint="unpack it into a pipe: zcat FILE | aiopipe pipe read - then ...",
-        )
-    if record.unclosed >= 0:
-        raise RecordError(
-            "a quote in the header is never closed",
-            hint="close it, or say --quote none if quotes mean nothing in this file",
-        )
-    if b"\0" in data[record.start : record.stop]:
-        raise RecordError(
-            "a NUL byte in the header",
-            hint="the file may be UTF-16 (say --encoding utf-16) or no text at all",
-        )
-    try:
-        names = header_fields(fields, dialect)
-    except UnicodeDecodeError as error:
-        raise RecordError(
-            f"the header is not {dialect.encoding}: byte 0x{error.object[error.start]:02X}",
-            hint="say --encoding cp1252 (or latin-1, utf-16, ...)",
-        ) from None
-    twice = duplicates(names)
-    if twice and dialect.number_duplicates:
-        return _numbered(names)
-    return names
-
-
-def _numbered(names: list[str]) -> list[str]:
-    """x, x, x as x, x_2, x_3; a number that is taken is passed over."""
-    taken, out, count = set(names), [], dict[str, int]()
-    for name in names:
-        if name not in count:
-            count[name] = 1
-            out.append(name)
-            continue
-        while f"{name}_{count[name] + 1}" in taken:
-            count[name] += 1
-        count[name] += 1
-        out.append(f"{name}_{count[name]}")
-        taken.add(out[-1])
-    return out
-
-
-def _at(error: RecordError, file: FileRef) -> RecordError:
-    position = error.position or Position(file.path, 1)
-    return RecordError(error.message, position=position, stage="read", hint=error.hint)
 
 
 async def _blocks(item: Input, context: Context, block: int, opened: list[Version]) -> AsyncGenerator[bytes, None]:
@@ -384,7 +136,7 @@ async def _blocks(item: Input, context: Context, block: int, opened: list[Versio
                 yield data
         return
     try:
-        fd, before = await settled(context.io(_open, file), lambda opened: os.close(opened[0]))
+        fd, before = await settled(context.io(open_regular, file), lambda opened: os.close(opened[0]))
     except OSError as error:
         raise trouble(file, error) from None
     opened.append(Version.of(before))
@@ -406,7 +158,7 @@ async def _blocks(item: Input, context: Context, block: int, opened: list[Versio
             finally:
                 with contextlib.suppress(OSError):
                     await settled(coming)  # nobody closes the file under it
-            _unchanged(file, before, os.fstat(fd), count)
+            unchanged(file, before, os.fstat(fd), count)
     except OSError as error:  # of a read, or of the close
         raise trouble(file, error) from None
 
@@ -429,7 +181,7 @@ def _header_of(item: Input, block: int) -> tuple[Header, int]:
     """The header of a file that is not read from its beginning, and how many lines come before its records."""
     data = b""
     try:
-        fd, _ = _open(item.file)
+        fd, _ = open_regular(item.file)
         try:
             while more := os.read(fd, block):
                 data += more
@@ -515,9 +267,9 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
         if not isinstance(error, RecordError):
             raise
         if header is None or error.position is not None:
-            raise _at(error, file) from None
+            raise at(error, file) from None
         error.position = Position(file.path, 1, 1, byte if byte >= 0 else None)
-        problem = _at(error, file)
+        problem = at(error, file)
         problem.chunk = (file.index, part, head_lines)
         raise problem from None
     finally:
@@ -570,7 +322,7 @@ def sample_of(file: FileRef, dialect: Dialect, records: int, wanted: frozenset[s
     """The wanted columns' values in the first records of a file; see values_of."""
     for size in (BLOCK // 4, BLOCK):  # most samples are small, and the rest of a big block would be read for nothing
         try:
-            fd, status = _open(file)
+            fd, status = open_regular(file)
             try:
                 data = os.read(fd, min(status.st_size, size))
             finally:
@@ -602,7 +354,7 @@ def values_of(
         if not whole:
             body = Cutter(dialect).feed(body)
     except RecordError as error:
-        raise _at(error, file) from None
+        raise at(error, file) from None
     from aiopipe.codec.chunk import decode
 
     batch = decode(Chunk(body, header, dialect, (Segment(file, 0, True, 0, start),)))

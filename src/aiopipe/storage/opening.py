@@ -1,0 +1,71 @@
+"""Input files opened so that nothing hangs, watched for changes, and what the system says of them in our words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from aiopipe.codec.dialect import Dialect
+from aiopipe.errors import ChangedError, InputError, RecordError
+from aiopipe.model import FileRef, Position
+
+__all__ = ["Input", "at", "open_regular", "trouble", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file with how it is to be read."""
+
+    file: FileRef
+    dialect: Dialect
+
+
+# O_NONBLOCK: a FIFO that took the file's place since it was found must not hang us.
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def trouble(file: FileRef, error: OSError) -> InputError:
+    """An operating system's complaint about an input file, as ours."""
+    hints = {
+        errno.ENOENT: "it was there when the run began: do not move input while it is read",
+        errno.EACCES: "check its permissions",
+        errno.EISDIR: "name the files in it, or give the directory itself to read",
+    }
+    return InputError(
+        error.strerror or str(error),
+        position=Position(file.path),
+        stage="read",
+        hint=hints.get(error.errno or 0, "check the file and its disk"),
+    )
+
+
+def open_regular(file: FileRef) -> tuple[int, os.stat_result]:
+    """A descriptor and what it is open on; OSError, also where that is no regular file."""
+    fd = os.open(file.path, _READ_ONLY)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "no regular file any more")
+    return fd, status
+
+
+def unchanged(file: FileRef, before: os.stat_result, after: os.stat_result, count: int) -> None:
+    """ChangedError where a file of which `count` bytes were read was not the same all the while."""
+    if before.st_size != after.st_size or before.st_size != count:
+        then = after.st_size if after.st_size != before.st_size else count
+        what = f"changed while it was read ({before.st_size} bytes, then {then})"
+    elif before.st_mtime_ns != after.st_mtime_ns:
+        what = "was written to while it was read"
+    elif after.st_nlink < before.st_nlink:
+        what = "was replaced or removed while it was read"
+    else:
+        return
+    raise ChangedError(what, position=Position(file.path), stage="read", hint="run again when nobody writes to it")
+
+
+def at(error: RecordError, file: FileRef) -> RecordError:
+    """The error with the file it is about; its first line where nobody said more."""
+    position = error.position or Position(file.path, 1)
+    return RecordError(error.message, position=position, stage="read", hint=error.hint)
