@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aiopipe.job.stream import RowStream
     from aiopipe.job.watching import Watched
     from aiopipe.model import FileRef, Reject
+    from aiopipe.storage.groups import Groups, Reading
     from aiopipe.storage.ranges import Reached, Resumed
     from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Made
@@ -168,6 +169,10 @@ class Units(Protocol):
         """A file was opened: what all of its bytes are to be fed to. Any thread."""
         ...
 
+    def was_read(self, file: FileRef, reading: Reading) -> None:
+        """A file was read by somebody who could not tell as he did: how it was. In the loop."""
+        ...
+
     def again(self, lost: FileRef, file: FileRef) -> None:
         """The attempt to read `lost` is given up: the same file comes once more as `file`. Blocks."""
         ...
@@ -193,7 +198,7 @@ class Found:
     no paths, and what opens them by their name. failures: files that failed. cut: a source stopped reading because of
     `stopping`, before the end of its input. units: who wants to know about files, where the job keeps a ledger.
     refuse: a sink tells of records that it cannot write, in order; raises where that ends the run. tolerant: whether
-    records may be set aside.
+    records may be set aside. groups: small files may travel unread, as these; None where they may not.
     """
 
     files: int = 0
@@ -205,6 +210,7 @@ class Found:
     units: Units | None = None
     refuse: Callable[[Sequence[Reject]], None] = field(default=lambda rejects: None)
     tolerant: bool = False
+    groups: Groups | None = None
 
     def name(self, shown: str, owner: object, opened: Callable[[str], Awaitable[Any]]) -> str:
         """What a stream that is no path is called: `shown`, and a number where another owner's is called so."""

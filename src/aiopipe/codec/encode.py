@@ -30,6 +30,8 @@ class Encoded:
     line end. head: the header record as it is to be written, once a file (b"" for none). names: the columns,
     so that the sink can see whether parts of a file agree. newline: the input's, for what the sink adds.
     rows, numbers: of the batch and its body, so that the place of a record in the output can be told.
+    puts: instead of bodies, the files that these have become already, beside their targets; readings: how their inputs
+    were, if that is wanted; group: whose they are (see storage.groups).
     """
 
     segments: tuple[Segment, ...]
@@ -42,6 +44,9 @@ class Encoded:
     transcode: str = ""
     rows: Ints | None = None
     numbers: Ints | None = None
+    puts: tuple[Any, ...] = ()
+    readings: tuple[Any, ...] = ()
+    group: int = -1
 
     def __len__(self) -> int:
         return sum(self.counts)

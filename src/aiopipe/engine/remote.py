@@ -31,12 +31,13 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["DEPTH", "Remote", "Remotes", "cores", "receive", "send"]
+__all__ = ["DEPTH", "PER_FILE", "Remote", "Remotes", "cores", "receive", "send"]
 
 _COMMAND = "import sys; sys.path[:] = {path!r}; from aiopipe.engine.serving import main; main({modules!r})"
 _PIPE = 1 << 20  # a chunk's output in a few system calls
 # One process reads and cuts for all, at 1 to 2 GB/s; a worker parses a quarter of that, and has 100 MB for itself.
 _MOST = 6
+PER_FILE = 32 << 10  # bytes that take as long to compute on as a file takes to open, to make and to sync
 DEPTH = 2  # parcels that a worker has: one in hand, and the next one, so that it need not wait for us to wake up
 
 
@@ -111,15 +112,18 @@ class Remote:
 
         number, blob: the node, pickled, and what it is called here.
         """
-        lies = chunk.origin is not None
-        bare = replace(chunk, data=b"")
+        # A chunk of a file travels without its bytes, and a group of files has none yet.
+        data = b""
+        if hasattr(chunk, "origin"):
+            data, chunk = chunk.data, replace(chunk, data=b"")
         try:
             with self._sending:
                 mine = self._sent
                 self._sent += 1
                 new = number not in self._told
                 self._told.add(number)
-                send(self._to, (number, blob if new else b"", bare, len(chunk.data)), b"" if lies else chunk.data)
+                lies = getattr(chunk, "origin", None) is not None
+                send(self._to, (number, blob if new else b"", chunk, len(data)), b"" if lies else data)
             with self._turn:
                 self._turn.wait_for(lambda: self._answered == mine or self.gone)
             if self.gone:
@@ -130,18 +134,24 @@ class Remote:
                 self._turn.notify_all()
             return answer
         except (OSError, EOFError, ValueError, pickle.PickleError):  # ValueError: of a pipe that is closed
+            with contextlib.suppress(OSError):
+                self._process.kill()
             with self._turn:
                 self.ready, self.gone = False, True
                 self._turn.notify_all()
             return None
 
     def close(self) -> None:
-        """End the worker at once: it holds nothing that anybody would miss. Blocks for some milliseconds."""
+        """End the worker at once: what it holds nobody would miss, what it put is removed. Blocks some milliseconds."""
         self.ready, self.gone = False, True
         with contextlib.suppress(OSError):
             self._process.kill()
         with self._turn:
             self._turn.notify_all()
+
+    def wait(self) -> None:
+        """Wait for its end: it was told to, or is gone. Blocks."""
+        self._process.wait()
 
     def join(self) -> None:
         """Wait for its end, and let go of its pipes; nobody may be in `run` any more."""
@@ -176,9 +186,9 @@ class Remotes:
                 self._each.append(remote)
                 self._lines.submit(remote.greet)
 
-    def least(self, below: int) -> Remote | None:
-        """The worker with the least to do, if it is ready and has less than `below` (and DEPTH) parcels."""
-        ready = [r for r in self._each if r.ready and r.load < min(below, DEPTH)]
+    def least(self, below: int = 1 << 30) -> Remote | None:
+        """The worker with the least to do, if one is ready and has less than `below` parcels."""
+        ready = [r for r in self._each if r.ready and r.load < below]
         return min(ready, key=lambda r: r.load, default=None)
 
     def submit(self, remote: Remote, *arguments: Any) -> Future[Any]:

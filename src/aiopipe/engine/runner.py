@@ -43,11 +43,13 @@ from typing import Any, Protocol
 from aiopipe.engine.channel import Channel, Closed, Statistics
 from aiopipe.engine.forks import Curtain, Envelope, Gate, merge, split, upstream
 from aiopipe.engine.workers import Workers
-from aiopipe.errors import AiopipeError, RecordError
+from aiopipe.errors import AiopipeError, ChangedError, OutputError, RecordError
 from aiopipe.fuse import Node, Tally, relabelled, without_notes
 from aiopipe.loopwatch import IN_HAND
 from aiopipe.model import FileRef
 from aiopipe.stage import Items, Outcome
+from aiopipe.storage.groups import Group
+from aiopipe.storage.small import small_files
 
 __all__ = ["Account", "Envelope", "Trace", "byte_bound", "depth", "run_nodes"]
 
@@ -406,8 +408,10 @@ class _Hop:
             self._flying.append(_Call(future, parcel.nbytes, envelope.tallies))
             self._weight += parcel.nbytes
 
-    async def _run(self, parcel: Any) -> list[tuple[Any, tuple[Tally, ...]]]:
+    async def _run(self, parcel: Any) -> list[Any]:
         """What the node makes of a parcel; where it fails and the run goes on, of each of its files by itself."""
+        if isinstance(parcel, Group):
+            return await self._group(parcel)
         try:
             return [await self._workers.run(self._node, parcel)]
         except AiopipeError as error:
@@ -422,6 +426,29 @@ class _Hop:
         lost = Tally(self._node.steps[0].name, len(parcel), 0, 0, 0.0, failed=len(parcel))
         return [(instead, (lost, *tallies))]
 
+    async def _group(self, group: Group) -> list[Any]:
+        """What the node makes of small files; where something is the matter, of one chunk of them after the other.
+
+        An error stands behind what came of the files before it.
+        """
+        workers = self._workers
+        failures, units = workers.found.failures, workers.found.units
+        whole = await workers.run_group(self._node, group)
+        if isinstance(whole, list):
+            return whole
+        if isinstance(whole, OutputError) and not failures.goes_on(whole):
+            raise whole
+        known = whole if isinstance(whole, ChangedError) else None
+        made: list[Any] = []
+        error: Exception | None
+        try:
+            chunks, error = await workers.io(small_files, group.inputs, failures, units, known)
+            for chunk in chunks:
+                made += await self._run(chunk)
+        except Exception as other:
+            error = other
+        return made if error is None else [*made, error]
+
     def finished(self) -> Iterator[Envelope]:
         """What may be handed on now; raises what a worker raised."""
         while True:
@@ -432,7 +459,10 @@ class _Hop:
             self._flying.remove(call)
             self._weight -= call.nbytes
             before = call.tallies
-            for parcel, tallies in call.future.result():
+            for one in call.future.result():
+                if isinstance(one, Exception):
+                    raise one
+                parcel, tallies = one
                 yield Envelope(parcel, before + tallies)
                 before = ()
 

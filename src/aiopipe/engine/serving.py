@@ -35,6 +35,9 @@ def main(modules: Sequence[str]) -> None:
         importlib.import_module(name)
     gc.enable()
     gc.freeze()
+    from aiopipe.engine.groups import run_group, undo
+    from aiopipe.storage.groups import Group
+
     nodes: dict[int, Any] = {}
     try:
         send(target, "ready")
@@ -42,6 +45,14 @@ def main(modules: Sequence[str]) -> None:
             (number, blob, chunk, size), data = receive(source)
             if blob:
                 nodes[number] = pickle.loads(blob)
+            if isinstance(chunk, Group):
+                made = run_group(nodes[number], chunk)
+                try:
+                    send(target, made)
+                except OSError:  # the parent is gone: what it does not know of, it cannot remove
+                    undo(made)
+                    raise
+                continue
             send(target, _made(nodes[number], chunk, size, data))
     except (EOFError, OSError):
         pass

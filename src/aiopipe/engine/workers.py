@@ -23,11 +23,13 @@ from typing import Any, TypeVar
 
 from aiopipe.carried import carried
 from aiopipe.codec.chunk import Chunk
-from aiopipe.engine.remote import Remotes, cores
+from aiopipe.engine.groups import Made, output_of, run_group
+from aiopipe.engine.remote import DEPTH, PER_FILE, Remote, Remotes, cores
 from aiopipe.engine.spawning import context
-from aiopipe.errors import UsageError, WorkerError
+from aiopipe.errors import AiopipeError, UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
 from aiopipe.stage import Found
+from aiopipe.storage.groups import Group, Groups
 from aiopipe.storage.settle import settled
 from aiopipe.watch import KILLED, leashed
 
@@ -56,6 +58,7 @@ class Workers:
         self._portable: dict[int, bytes] = {}
         self.remotes = Remotes(0) if remotes is None else remotes
         self._here = 0  # parcels that this process's threads have
+        self._one = asyncio.Lock()  # held by who runs small files in this process
         self._seen = 0  # bytes of chunks that a remote could have had
 
     @property
@@ -106,24 +109,57 @@ class Workers:
 
     async def _remotely(self, node: Node, blob: bytes, chunk: Chunk) -> tuple[Any, tuple[Tally, ...]] | None:
         """Run a hop in a process that has less to do than this one; None where there is none, or it failed."""
+        await self._begin_remotes(len(chunk.data))
+        remote = self.remotes.least(min(self._here + 1, DEPTH))
+        made: tuple[Any, tuple[Tally, ...]] | None = None
+        if remote is not None:
+            made = await self._sent(remote, node, blob, chunk)
+        return made
+
+    async def _begin_remotes(self, nbytes: int) -> None:
+        """So many bytes more could have gone to worker processes: start them where that is worth while."""
         before = self._seen
-        self._seen += len(chunk.data)
+        self._seen += nbytes
         if before < _WORTH <= self._seen:
             await settled(self.io(self.remotes.start))
-        remote = self.remotes.least(self._here + 1)
-        if remote is None:
-            return None
+
+    async def _sent(self, remote: Remote, node: Node, blob: bytes, parcel: Any) -> Any:
         remote.load += 1
         try:
-            made: tuple[Any, tuple[Tally, ...]] | None = await asyncio.wrap_future(
-                self.remotes.submit(remote, id(node), blob, chunk)
-            )
-            return made
+            return await asyncio.wrap_future(self.remotes.submit(remote, id(node), blob, parcel))
         finally:
             remote.load -= 1
 
+    async def run_group(self, node: Node, group: Group) -> Made | AiopipeError | None:
+        """Run a hop on small files, all in one place; see engine.groups."""
+        made: Made | AiopipeError | None = None
+        blob = self._portable.get(id(node), b"")
+        if blob:
+            await self._begin_remotes(group.nbytes + len(group.files) * PER_FILE)
+        remote = self.remotes.least() if blob else None
+        if remote is None:
+            # One at a time: a thread more would wait for the interpreter lock, at each of a thousand system calls.
+            # For the same reason none is done here once somebody else can: this process finds, shows and notes them.
+            async with self._one:
+                remote = self.remotes.least() if blob else None
+                if remote is None:
+                    made = await self.hop(run_group, node, group)
+        if remote is not None:
+            made = await self._sent(remote, node, blob, group)
+            if made is None and remote.gone:
+                await settled(self.io(remote.wait))  # before it is gone for certain it may still write
+        if not isinstance(made, list) and self.found.groups is not None:
+            await settled(self.io(self.found.groups.give_up, group, output_of(node)))
+        return made
+
     def prepare(self, nodes: list[Node]) -> None:
-        """Check that what goes to processes can be pickled; UsageError names the function that cannot."""
+        """Check that what goes to processes can be pickled; UsageError names the function that cannot.
+
+        And see whether small files may travel unread: where one hop alone stands between reader and directory.
+        """
+        straight = [n.shape for n in nodes] == ["source", "hop", "sink"] and nodes[1].portable
+        if straight and getattr(nodes[2].steps[0].stage, "is_directory", False):
+            self.found.groups = Groups(hashed=self.found.units is not None, retries=self.found.failures.retries)
         for node in nodes:
             if node.portable and self.remotes.count:
                 self._portable[id(node)] = pickle.dumps(node)
@@ -202,8 +238,6 @@ class Workers:
         self.leash.set()
         for stream in self.found.streams.values():
             await settled(stream.aclose())  # peeked into, never read
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
 
         def close() -> None:
             self.remotes.close()
@@ -212,21 +246,48 @@ class Workers:
             if self._processes is not None:
                 self._processes.stop()
                 self._processes.join()
+
+        await _in_a_thread(close)
+
+    async def sweep(self, nodes: list[Node]) -> None:
+        """Remove what was put of groups that never arrived: of a run that is over, and nothing is run any more."""
+        groups = self.found.groups
+        if not groups:
+            return
+
+        def wait() -> None:
+            self.remotes.close()
+            self._compute.shutdown(wait=True, cancel_futures=True)
+            files.shutdown(wait=True, cancel_futures=True)
+            groups.sweep(output_of(nodes[1]))
+
+        files, self.files = self.files, ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="aiopipe-file")
+        await _in_a_thread(wait)
+
+
+async def _in_a_thread(work: Callable[[], None]) -> None:
+    """Do what joins threads, and so neither in a pool nor in the loop; a cancelled caller waits for its end."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_resolve, done)
 
-        # Not in a pool, and not in the loop: joining threads blocks.
-        closer = threading.Thread(target=close, name="aiopipe-close")
-        closer.start()
-        cancelled = False
-        while not done.done():
-            try:
-                await asyncio.shield(done)
-            except asyncio.CancelledError:
-                cancelled = True
-        closer.join()
-        if cancelled:
-            raise asyncio.CancelledError
+    thread = threading.Thread(target=run, name="aiopipe-close")
+    thread.start()
+    cancelled = False
+    while not done.done():
+        try:
+            await asyncio.shield(done)
+        except asyncio.CancelledError:
+            cancelled = True
+    thread.join()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

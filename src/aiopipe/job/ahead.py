@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiopipe.engine import spawning
-from aiopipe.engine.remote import Remotes, cores
+from aiopipe.engine.remote import PER_FILE, Remotes, cores
 
 if TYPE_CHECKING:
     from aiopipe.stage import Stage
@@ -49,7 +49,7 @@ def _is_much(source: Stage) -> bool:
     weight = 0
     try:
         for file in islice(source.files() or (), _FILES):  # type: ignore[attr-defined]
-            weight += max(file.size, 0)
+            weight += max(file.size, 0) + PER_FILE
             if weight >= _WORTH:
                 return True
     except Exception:  # the run will say what is wrong

@@ -7,7 +7,6 @@ import dis
 import enum
 import functools
 import hashlib
-import importlib.metadata
 import re
 import sys
 import sysconfig
@@ -226,6 +225,8 @@ def _version_of(top: str) -> str:
     """The version of the distribution that a module belongs to, or "" where nobody knows."""
     if top == "aiopipe":
         return ""  # what it writes has a version of its own
+    import importlib.metadata
+
     for name in (top, top.replace("_", "-")):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)

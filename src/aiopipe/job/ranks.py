@@ -7,6 +7,7 @@ kept in the ledger, and `replay` puts what passes later in that place.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +18,6 @@ from aiopipe.codec.encode import Encoded
 from aiopipe.model import Reject
 from aiopipe.plan import Plan
 from aiopipe.stage import Apply
-from aiopipe.stages.fetch import Fetch
-from aiopipe.stages.map import Map
 
 __all__ = ["Ranks", "unlike_records"]
 
@@ -29,14 +28,20 @@ def unlike_records(plan: Plan) -> str:
         stage = step.stage
         if step.shape not in ("apply", "flow", "divide", "split", "merge"):
             continue
-        if isinstance(stage, (Map, Fetch)):
-            alone = stage.ordered and not getattr(stage, "is_generator", False)
+        if isinstance(stage, _calling()):
+            alone = stage.ordered and not getattr(stage, "is_generator", False)  # type: ignore[attr-defined]
         else:
             # A user's own Apply gets whole batches, and may do what it likes with them.
             alone = isinstance(stage, Apply) and type(stage).__module__.startswith("aiopipe.")
         if not alone:
             return step.label
     return ""
+
+
+def _calling() -> tuple[type, ...]:
+    """The stages that call something for each record, of those that are imported: there are none of the others."""
+    both = (("aiopipe.stages.map", "Map"), ("aiopipe.stages.fetch", "Fetch"))
+    return tuple(getattr(sys.modules[module], name) for module, name in both if module in sys.modules)
 
 
 class _Which(NamedTuple):

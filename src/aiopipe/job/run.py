@@ -85,6 +85,7 @@ async def run(
     keeper: Keeper | None = None
     outcome_word = "failed"
     finding = Debug(pools.leash) if debug else None
+    nodes: list[Node] = []
     watching = contextlib.ExitStack()
     if finding is not None:
         watching.enter_context(finding.watching())
@@ -170,6 +171,7 @@ async def run(
         if report_file is not None:
             report_file.discard()
         try:
+            await pools.sweep(nodes)
             if keeper is not None:
                 await keeper.close(outcome_word)
         finally:

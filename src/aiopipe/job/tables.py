@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from typing import Any
 
 from aiopipe.engine.workers import Workers
@@ -72,7 +72,7 @@ def _unit(row: Sequence[Any]) -> Unit:
 
 def _values(unit: Unit, name: str) -> tuple[Any, ...]:
     """A unit as the table's ledger has it."""
-    version = " ".join(map(str, astuple(unit.version))) if unit.version is not None else None
+    version = " ".join(map(str, unit.version)) if unit.version is not None else None
     return (
         name,
         unit.key.path,

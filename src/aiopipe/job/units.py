@@ -28,6 +28,7 @@ from aiopipe.job.operations import add_rejects, begin_units, complete_parts, fai
 from aiopipe.job.ranges import Ranges, size_of
 from aiopipe.job.rejects import row_of
 from aiopipe.model import FileRef, Position, Reject, display_path
+from aiopipe.storage.groups import Reading
 from aiopipe.storage.ranges import Resumed
 from aiopipe.storage.version import Checksum, Version, checksum_of
 from aiopipe.storage.write import Made
@@ -51,6 +52,7 @@ class Ticket:
     read_at: int = 0
     version: Version | None = None
     checksum: Checksum | None = None
+    reading: Reading | None = None  # instead of a checksum, where somebody else read it
     sequence: int = 0
     taken: int = 0
     given: int = 0
@@ -147,6 +149,7 @@ class Units:
         """These files are asked about next: what is on record of them is read in one go. Blocks."""
         if self._nothing_known or not isinstance(self._reader, Reader):
             return
+        self._flush(late=False)  # files of an old row that were begun since the last call
         paths = [os.fsencode(file.relative) for file in files]
         self._known, self._expected = self._reader.known(paths), set(paths)
 
@@ -257,6 +260,11 @@ class Units:
             ticket.version, ticket.checksum = Version.of(status), checksum
         return checksum
 
+    def was_read(self, file: FileRef, reading: Reading) -> None:
+        """A file was read where `reading` could not be called: how it was."""
+        ticket = self._open[file.index]
+        ticket.version, ticket.read_at, ticket.reading = reading.version, reading.read_at, reading
+
     def again(self, lost: FileRef, file: FileRef) -> None:
         """The attempt to read `lost` is given up: the same file comes once more as `file`."""
         self._flush()  # its row is begun before it is begun again
@@ -296,7 +304,12 @@ class Units:
             self._ledger.submit(finish_units([self._row(ticket, made) for ticket, made in done], fresh))
 
     def _row(self, t: Ticket, made: Sequence[Made]) -> Unit:
-        whole = t.checksum is not None and t.version is not None and t.checksum.count == t.version.size
+        nbytes, digest = (0, None)
+        if t.reading is not None:
+            nbytes, digest = t.reading.nbytes, t.reading.digest
+        elif t.checksum is not None:
+            nbytes, digest = t.checksum.count, t.checksum.digest()
+        whole = t.version is not None and nbytes == t.version.size
         outputs = [Output(self._below(m.target), m.version, m.sha256) for m in made]
         return Unit(
             t.key,
@@ -307,7 +320,7 @@ class Units:
             t.source,
             t.why,
             version=t.version,
-            xxh128=t.checksum.digest() if t.checksum is not None and whole else None,
+            xxh128=digest if whole else None,
             read_at=t.read_at,
             done_at=time.time(),
             seconds=time.monotonic() - t.began,

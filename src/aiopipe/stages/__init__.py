@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiopipe.errors import UnknownNameError, UsageError, nearest
 from aiopipe.options import options_of
 from aiopipe.stage import Stage
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 __all__ = ["TABLE", "find_stage", "make_stage", "register", "words"]
 
@@ -53,9 +55,16 @@ def register(word: str, stage: type[Stage]) -> None:
 def words() -> Iterator[str]:
     """Every word that names a stage: ours, those of installed packages, those registered by `@stage`."""
     seen = dict.fromkeys(TABLE)
-    seen.update(dict.fromkeys(e.name for e in entry_points(group=GROUP)))
+    seen.update(dict.fromkeys(e.name for e in _installed()))
     seen.update(dict.fromkeys(_registered))
     yield from seen
+
+
+def _installed() -> EntryPoints:
+    """The stages of installed packages; asked for only when somebody wants a word that is not ours."""
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
 
 
 def find_stage(word: str) -> type[Stage]:
@@ -66,7 +75,7 @@ def find_stage(word: str) -> type[Stage]:
     elif word in _registered:
         stage = _registered[word]
     else:
-        found = [e for e in entry_points(group=GROUP) if e.name == word]
+        found = [e for e in _installed() if e.name == word]
         if not found:
             raise UnknownNameError(f"no stage {word!r}", hint=nearest(word, words()))
         try:

@@ -19,6 +19,7 @@ from aiopipe.stages._checkpoints import Checkpoints
 from aiopipe.stages._targets import deliver, is_target, is_writer
 from aiopipe.stages.collect import as_items
 from aiopipe.storage.databases.address import Address, Filling, address_of
+from aiopipe.storage.put import Put, discard, made, put, show
 from aiopipe.storage.settle import settled
 from aiopipe.storage.stdout import StandardOutput
 from aiopipe.storage.urls import is_http, is_socket, is_url, socket_of
@@ -28,7 +29,6 @@ from aiopipe.storage.write import (
     make_directories,
     sync_directories,
     trouble,
-    write_whole,
 )
 
 if TYPE_CHECKING:
@@ -239,6 +239,14 @@ class Write(Sink):
         own = parcel.body.header.delimiter
         return encode(parcel, "," if style == "csv" and (self.format == "csv" or own == b"\t") else None)
 
+    def put(self, encoded: Encoded, names: Sequence[str], *, hashed: bool) -> list[Put]:
+        """Put whole files beside their targets, under these names; hashed: for a ledger. Blocks. OutputError."""
+        files = [
+            (self.output_of(segment.file.relative), _encoded_like([encoded.head, body], encoded))
+            for segment, body in zip(encoded.segments, encoded.bodies, strict=True)
+        ]
+        return put(files, hashed=hashed, names=names)
+
     async def consume(self, parcels: AsyncIterator[Any], context: Context) -> Outcome:
         """Write everything; what is not complete at the end is removed."""
         if self.table is not None:
@@ -342,11 +350,28 @@ async def _temporary(path: str, context: Context, *, hashed: bool = False, alone
 
 def _commit_whole(files: list[tuple[str, tuple[Any, ...]]], units: Units | None, tickets: list[Any]) -> int:
     """Write whole files and make them visible, then have the ledger say so; the bytes written."""
+    return _show(put(files, hashed=units is not None), units, tickets)
+
+
+def _show(files: list[Put], units: Units | None, tickets: list[Any]) -> int:
+    """Make files visible that were put beside their targets, then have the ledger say so; the bytes written."""
     if units is None:
-        return sum(t.nbytes for t in write_whole(files))
-    written = write_whole(files, hashed=True, ready=partial(units.ready, tickets))
-    units.commit([(ticket, [t.made()]) for ticket, t in zip(tickets, written, strict=True)])
-    return sum(t.nbytes for t in written)
+        show(files)
+    else:
+        show(files, partial(units.ready, tickets))
+        units.commit([(ticket, [made(file)]) for ticket, file in zip(tickets, files, strict=True)])
+    return sum(file.nbytes for file in files)
+
+
+def _show_all(
+    mine: list[Put], puts: Sequence[Put], units: Units | None, tickets: list[Any], arrived: Callable[[int], None]
+) -> int:
+    """Make files visible that a group was put as, but for those that are given up; see _show."""
+    nbytes = _show(mine, units, tickets)
+    if len(mine) < len(puts):
+        discard(set(puts) - set(mine))
+    arrived(len(puts))
+    return nbytes
 
 
 def _commit(temporary: Temporary, units: Units | None, ticket: Any) -> int:
@@ -459,6 +484,9 @@ class _Mirror:
         units = self.context.found.units
         if not part.segments and len(part):
             raise UsageError("items have no file to mirror", stage="write", hint="name one output file, or -")
+        if part.puts:
+            await self._arrive(part)
+            return
         for segment, body, count in zip(part.segments, part.bodies, part.counts, strict=True):
             if segment.file.index in self.context.found.failures:
                 await self._drop(segment.file.index, count)
@@ -473,6 +501,25 @@ class _Mirror:
             return
         await self._publish(_commit_whole, whole, units, tickets)
         self.outcome.files += len(whole)
+
+    async def _arrive(self, part: Encoded) -> None:
+        """Files that were put beside their targets where they were read. Whatever fails here, the run removes them."""
+        found, units = self.context.found, self.context.found.units
+        mine: list[Put] = []
+        tickets: list[Any] = []
+        for i, (segment, count) in enumerate(zip(part.segments, part.counts, strict=True)):
+            if segment.file.index in found.failures:
+                await self._drop(segment.file.index, count)
+                continue
+            self._target(segment)  # which no other file may have
+            self.outcome.records += count
+            mine.append(part.puts[i])
+            if units is not None:
+                units.was_read(segment.file, part.readings[i])
+                tickets.append(units.complete(segment.file, count))
+        assert found.groups is not None
+        await self._publish(_show_all, mine, part.puts, units, tickets, partial(found.groups.arrived, part.group))
+        self.outcome.files += len(mine)
 
     async def _drop(self, index: int, count: int) -> None:
         """What came of a file that has failed is of no use to this run."""

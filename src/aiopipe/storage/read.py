@@ -30,6 +30,7 @@ from aiopipe.storage.version import Version, Watched
 
 if TYPE_CHECKING:
     from aiopipe.stage import Context, Units
+    from aiopipe.storage.groups import Group
 
 __all__ = ["BLOCK", "read_chunks"]
 
@@ -42,8 +43,10 @@ SMALL = 128 << 10  # files up to this size travel together,
 GROUP = 256  # at most this many to a chunk
 
 
-async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BLOCK) -> AsyncIterator[Chunk]:
-    """The chunks of all inputs, file after file. Ends at a block's end when the context is stopping.
+async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BLOCK) -> AsyncIterator[Chunk | Group]:
+    """The chunks of all inputs, or groups of small ones, file after file.
+
+    Ends at a block's end when the context is stopping.
 
     InputError for what cannot be read; RecordError for a header or record that cannot be found.
     """
@@ -55,6 +58,9 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
         if context.stopping:
             context.found.cut = True
             return
+        if isinstance(unit, list) and context.found.groups is not None:
+            yield context.found.groups.begin(unit)
+            continue
         chunks = _small_ones(unit, context) if isinstance(unit, list) else _one_file(unit, context, block, again)
         async with aclosing(chunks) as entered:
             async for chunk in entered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiopipe.batch import Header, Segment
 from aiopipe.codec.chunk import Chunk
@@ -17,17 +17,29 @@ from aiopipe.storage.headers import read_header
 from aiopipe.storage.opening import Input, at, open_regular, trouble, unchanged
 
 if TYPE_CHECKING:
-    from aiopipe.stage import Units
+    from aiopipe.storage.version import Checksum
 
 __all__ = ["small_files"]
 
 
+class Noting(Protocol):
+    """Who wants to know about files that are read: see `stage.Units`."""
+
+    def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
+        """A file was opened: what all of its bytes are to be fed to."""
+        ...
+
+
 def small_files(
-    group: Sequence[Input], failures: Failures, units: Units | None = None
+    group: Sequence[Input],
+    failures: Failures,
+    units: Noting | None = None,
+    known: ChangedError | None = None,
 ) -> tuple[list[Chunk], AiopipeError | None]:
     """Read whole small files, and put those with the same header into one chunk; the order stays.
 
-    An error that ends the run stands behind the chunks of the files before it: what they hold comes first.
+    An error that ends the run stands behind the chunks of the files before it: what they hold comes first. known: what
+    is the matter with one of them, as was found out before.
     """
     chunks: list[Chunk] = []
     run: list[_Small] = []
@@ -44,6 +56,8 @@ def small_files(
     for item in group:
         file = item.file
         try:
+            if known is not None and known.position is not None and known.position.path == file.path:
+                raise known
             data = _whole(file, failures.retries, units)
             if not prefix or not data.startswith(prefix) or not _same(item.dialect, dialect):
                 mine, start, head_lines = read_header(data, item.dialect, header)
@@ -78,7 +92,7 @@ def _same(one: object, other: object) -> bool:
     return one is other or one == other
 
 
-def _whole(file: FileRef, retries: int, units: Units | None = None) -> bytes:
+def _whole(file: FileRef, retries: int, units: Noting | None = None) -> bytes:
     """The bytes of a small file; InputError where it cannot be read, or changes each time it is."""
     while True:
         try:
@@ -89,7 +103,7 @@ def _whole(file: FileRef, retries: int, units: Units | None = None) -> bytes:
             retries -= 1
 
 
-def _at_once(file: FileRef, units: Units | None) -> bytes:
+def _at_once(file: FileRef, units: Noting | None) -> bytes:
     try:
         fd, before = open_regular(file)
         try:

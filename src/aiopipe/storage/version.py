@@ -6,8 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -16,8 +15,7 @@ __all__ = ["Checksum", "Version", "Watched", "checksum_of"]
 _BLOCK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """The signature of a file: size in bytes, times in nanoseconds, inode number.
 
     Size and time alone miss a file that was replaced by one with the same size and a restored time: inode and

@@ -10,12 +10,12 @@ import contextlib
 import ctypes
 import errno
 import functools
-import itertools
 import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +24,41 @@ from aiopipe.errors import OutputError
 from aiopipe.model import display_path
 from aiopipe.storage.version import Checksum, Version
 
-__all__ = ["Made", "Temporary", "folds_case", "make_directories", "temporary_of", "trouble", "write_whole"]
+__all__ = [
+    "Made",
+    "Temporary",
+    "attempt",
+    "folds_case",
+    "make_directories",
+    "names",
+    "reserved",
+    "sync_directories",
+    "sync_file_system",
+    "syncfs",
+    "temporary_of",
+    "trouble",
+]
 
-_counter = itertools.count()
 # Of this process: with its id part of the name of every temporary, so that a later run knows whose they were.
 _TOKEN = secrets.token_hex(4)
-_SMALL = 64 << 10
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NAME = re.compile(r"\.aiopipe-(\d+-[0-9a-f]{8})-\d+(?:\.held)?\.tmp")
+
+
+class _Counter:
+    """Numbers for the names of temporaries; any thread may take some."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def take(self, count: int = 1) -> int:
+        with self._lock:
+            first, self._next = self._next, self._next + count
+            return first
+
+
+_counter = _Counter()
 
 
 def attempt() -> str:
@@ -79,15 +106,16 @@ class Temporary:
 
     Every method blocks: call it off the loop. OutputError says what the system would not do. hashed: whether its
     bytes are hashed as they are written, for `made`. alone: no ledger knows of it, so it is held by a lock, and what
-    killed runs left of this kind in the directory is removed; see aiopipe.held.
+    killed runs left of this kind in the directory is removed; see aiopipe.held. name: one that `names` gave.
     """
 
-    def __init__(self, target: str, *, hashed: bool = False, alone: bool = False) -> None:
+    def __init__(self, target: str, *, hashed: bool = False, alone: bool = False, name: str = "") -> None:
         self.target = target
         self.directory = directory = os.path.dirname(target) or "."
         self.path = ""
         self.nbytes = 0
         self._lock = -1
+        self._name = name
         self._checksum = Checksum() if hashed else None
         self._fd = -1
         self._grown: list[str] = []  # directories that got a new one in them
@@ -136,7 +164,7 @@ class Temporary:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
             alone = lock is None  # a sweep was quicker: once more; or there are no locks here
-        self.path = _new_path(directory)
+        self.path = os.path.join(directory, self._name) if self._name else _new_path(directory)
         self._fd = _create(self.path)
 
     def _keep_mode(self) -> None:
@@ -222,6 +250,11 @@ class Temporary:
         sync_directories(dict.fromkeys([*self._grown, self.directory]))
 
     @property
+    def grown(self) -> tuple[str, ...]:
+        """Directories that got a new one in them for this file: they must be synced for those to last."""
+        return tuple(self._grown)
+
+    @property
     def sha256(self) -> bytes:
         """The hash of what was written so far, of one that is hashed."""
         assert self._checksum is not None
@@ -248,7 +281,17 @@ class Temporary:
 
 
 def _new_path(directory: str, kind: str = "") -> str:
-    return os.path.join(directory, f".aiopipe-{attempt()}-{next(_counter)}{kind}.tmp")
+    return os.path.join(directory, f".aiopipe-{attempt()}-{_counter.take()}{kind}.tmp")
+
+
+def names(whose: str, first: int, count: int) -> list[str]:
+    """What `count` temporaries of an attempt are called whose numbers `reserved` gave."""
+    return [f".aiopipe-{whose}-{number}.tmp" for number in range(first, first + count)]
+
+
+def reserved(count: int) -> int:
+    """The first of `count` numbers that no other temporary of this process gets."""
+    return _counter.take(count)
 
 
 def _create(path: str) -> int:
@@ -280,43 +323,8 @@ def folds_case(directory: str) -> bool:
         probe.discard()
 
 
-def write_whole(
-    files: Sequence[tuple[str, Sequence[Any]]], *, hashed: bool = False, ready: Callable[[], None] | None = None
-) -> list[Temporary]:
-    """Write many files, each given whole, and make them visible together; what was written, in order.
-
-    ready: called once all bytes are on the disk, before the first file becomes visible.
-    """
-    made: list[Temporary] = []
-    try:
-        for target, pieces in files:
-            temporary = Temporary(target, hashed=hashed)
-            made.append(temporary)
-            for piece in _few(pieces):
-                temporary.write(piece)
-            temporary.close(sync=_syncfs() is None)
-        if made:
-            _sync_file_system(made[0].directory)
-        if ready is not None:
-            ready()
-        for temporary in made:
-            temporary.publish()
-    except BaseException:
-        for temporary in made:
-            temporary.discard()
-        raise
-    grown = [directory for t in made for directory in t._grown] if _syncfs() is None else []
-    sync_directories({*grown, *(t.directory for t in made)})
-    return made
-
-
-def _few(pieces: Sequence[Any]) -> Sequence[Any]:
-    """Small pieces as one: a system call costs more than their copy."""
-    return [b"".join(pieces)] if sum(map(len, pieces)) <= _SMALL else [p for p in pieces if len(p)]
-
-
 @functools.cache
-def _syncfs() -> Any:
+def syncfs() -> Any:
     """Linux's syncfs(2), or None where there is none."""
     try:
         return ctypes.CDLL(None, use_errno=True).syncfs
@@ -324,8 +332,9 @@ def _syncfs() -> Any:
         return None
 
 
-def _sync_file_system(directory: str) -> None:
-    call = _syncfs()
+def sync_file_system(directory: str) -> None:
+    """Bring all that was written to the directory's file system to the disk; nothing where there is no syncfs(2)."""
+    call = syncfs()
     if call is None:
         return
     try:

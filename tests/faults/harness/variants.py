@@ -17,9 +17,10 @@ def in_place() -> Iterator[None]:
     from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Temporary
 
-    def begin(self: Temporary, target: str, *, hashed: bool = False, alone: bool = False) -> None:
+    def begin(self: Temporary, target: str, *, hashed: bool = False, alone: bool = False, name: str = "") -> None:
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         self.target = self.path = target
+        self.directory = os.path.dirname(target) or "."
         self.nbytes = 0
         self._checksum = Checksum() if hashed else None
         self._grown = []
@@ -37,20 +38,20 @@ def in_place() -> Iterator[None]:
 @contextlib.contextmanager
 def no_sync() -> Iterator[None]:
     """The bytes of outputs are never told to reach the disk; directories and the ledger are."""
-    from aiopipe.storage import write
+    from aiopipe.storage import put
 
-    before = os.fsync, write._sync_file_system
+    before = os.fsync, put.sync_file_system
 
     def directories_only(fd: int) -> None:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             before[0](fd)
 
     os.fsync = directories_only
-    write._sync_file_system = lambda directory: None
+    put.sync_file_system = lambda directory: None
     try:
         yield
     finally:
-        os.fsync, write._sync_file_system = before
+        os.fsync, put.sync_file_system = before
 
 
 @contextlib.contextmanager

@@ -1,0 +1,146 @@
+"""Small files as a group that travels unread: one hop, here or in a worker process, reads them and puts what comes of
+them beside their targets.
+
+The event loop's process then has only to find the files and to show the outputs. That is for files with which nothing
+is the matter: where one of a group is (it cannot be read, its header is none, its output cannot be written), what was
+put is removed again, and the group goes the way of all other files, which knows what to do about it.
+
+The names of a group's temporaries are settled before it travels. So whatever becomes of who has it, what it left can be
+found and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aiopipe.codec.chunk import Chunk
+from aiopipe.codec.dialect import Dialect
+from aiopipe.failures import Failures
+from aiopipe.model import FileRef
+from aiopipe.storage.opening import Input
+from aiopipe.storage.small import small_files
+from aiopipe.storage.version import Checksum, Version
+from aiopipe.storage.write import attempt, names, reserved
+
+__all__ = ["Group", "Groups", "Reading"]
+
+
+class Reading(NamedTuple):
+    """How a file was as it was read: its signature, how many bytes, their hash (XXH3, 128 bits), and when.
+
+    read_at: nanoseconds of the epoch when reading began.
+    """
+
+    version: Version
+    nbytes: int
+    digest: bytes
+    read_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Small files that nobody has read yet.
+
+    attempt, first: whose the temporaries are, and the number of the first one; the others follow. hashed: whether
+    somebody wants to know the hashes of inputs and outputs. retries: how often a file that changes is read again.
+    """
+
+    files: tuple[FileRef, ...]
+    dialects: tuple[Dialect, ...]
+    attempt: str
+    first: int
+    hashed: bool
+    retries: int
+
+    def __len__(self) -> int:
+        return 0  # records: nobody has counted yet
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the files, as they were found."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def inputs(self) -> list[Input]:
+        """The files with how they are to be read."""
+        return list(map(Input, self.files, self.dialects))
+
+    @property
+    def names(self) -> list[str]:
+        """What the temporaries are called, one for each file, in order."""
+        return names(self.attempt, self.first, len(self.files))
+
+    def read(self) -> tuple[list[Chunk], list[Reading]]:
+        """All files, and how they were if that is wanted. AiopipeError where one is not as it should be. Blocks."""
+        seen = _Seen() if self.hashed else None
+        chunks, error = small_files(self.inputs, Failures(retries=self.retries), seen)
+        if error is not None:
+            raise error
+        return chunks, [] if seen is None else [seen.of(file) for file in self.files]
+
+    def remove(self, output_of: Callable[[str], str]) -> None:
+        """Remove what there may be of its temporaries. output_of: a file's target, by its relative path. Blocks."""
+        for file, name in zip(self.files, self.names, strict=True):
+            with contextlib.suppress(Exception):  # a file that has no target has no temporary
+                os.unlink(os.path.join(os.path.dirname(output_of(file.relative)), name))
+
+
+class _Seen:
+    """What takes note of files as they are read, where no ledger is at hand; as `stage.Units.reading`."""
+
+    def __init__(self) -> None:
+        self._files: dict[int, tuple[Version, Checksum, int]] = {}
+
+    def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
+        checksum = Checksum(quick=True)
+        self._files[file.index] = Version.of(status), checksum, time.time_ns()
+        return checksum
+
+    def of(self, file: FileRef) -> Reading:
+        version, checksum, read_at = self._files[file.index]
+        return Reading(version, checksum.count, checksum.digest(), read_at)
+
+
+class Groups:
+    """The groups of a run that are on their way; any thread may call. hashed, retries: as for Group."""
+
+    def __init__(self, *, hashed: bool, retries: int) -> None:
+        self._hashed = hashed
+        self._retries = retries
+        self._away: dict[int, tuple[Group, int]] = {}  # by the number of its first temporary: and how many are left
+        self._lock = threading.Lock()
+
+    def begin(self, inputs: Sequence[Input]) -> Group:
+        """The files as a group, which is on its way from now on."""
+        files, dialects = tuple(i.file for i in inputs), tuple(i.dialect for i in inputs)
+        group = Group(files, dialects, attempt(), reserved(len(files)), self._hashed, self._retries)
+        with self._lock:
+            self._away[group.first] = group, len(files)
+        return group
+
+    def arrived(self, first: int, count: int) -> None:
+        """Somebody takes care of the temporaries of so many files of a group from now on."""
+        with self._lock:
+            group, left = self._away.pop(first)
+            if left > count:
+                self._away[first] = group, left - count
+
+    def give_up(self, group: Group, output_of: Callable[[str], str]) -> None:
+        """Nobody works on a group any more: remove what came of it. Blocks."""
+        group.remove(output_of)
+        with self._lock:
+            self._away.pop(group.first, None)
+
+    def sweep(self, output_of: Callable[[str], str]) -> None:
+        """The run is over, and nobody works on any: remove what did not arrive. Blocks."""
+        for group, _ in list(self._away.values()):
+            self.give_up(group, output_of)
+
+    def __len__(self) -> int:
+        return len(self._away)
