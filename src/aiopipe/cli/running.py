@@ -23,6 +23,7 @@ from aiopipe.errors import (
     UnitsFailedError,
     UsageError,
 )
+from aiopipe.job.ahead import fork, unfork
 from aiopipe.job.options import JobOptions
 from aiopipe.job.report import counted
 from aiopipe.memory import keep_freed_memory
@@ -45,8 +46,8 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
         from aiopipe.cli.watching import execute_watch
 
         return execute_watch(pipeline, options, factory)
-    _own_process(pipeline)
     try:
+        _own_process(pipeline, options)
         with asyncio.Runner(loop_factory=factory) as runner:
             report, signalled = runner.run(_run(pipeline, options))
         if report is None:
@@ -63,6 +64,8 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
         if isinstance(error, UnitsFailedError):
             click.echo(str(error.report), err=True)
         return exit_code_of(error)
+    finally:
+        unfork()
     if name:
         click.echo(name, err=True)
     click.echo(str(report), err=True)
@@ -78,7 +81,7 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
     return signalled or (EXIT_REJECTS if report.rejected or report.rejected_before else EXIT_DONE)
 
 
-def _own_process(pipeline: Pipeline) -> None:
+def _own_process(pipeline: Pipeline, options: JobOptions) -> None:
     """What a program that imports aiopipe decides for itself, decided for this process."""
     keep_freed_memory()
     # What a run imports and keeps is no garbage: looking through it every 700 objects takes 0.1 s.
@@ -86,6 +89,9 @@ def _own_process(pipeline: Pipeline) -> None:
     if all(stage.portable for stage in pipeline.stages):
         # No user's function is here to do algebra: numpy need not start the threads for it, which begin by spinning.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        # Nor Arrow's allocator its own, which would tidy up memory that we do not take from it: threads forbid a fork.
+        os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+    fork(pipeline.stages, options.workers)
 
 
 async def _run(pipeline: Pipeline, options: JobOptions) -> tuple[Report | None, int | None]:

@@ -5,9 +5,10 @@ worker reads those bytes again, from memory where they have just been. The event
 well, and alone until a worker has come up, so that no run waits for one; a worker that dies is not missed: what it
 had in hand is done here.
 
-Workers are started by `subprocess`, never forked (a fork under threads can inherit a held lock), and not by
-`multiprocessing`, which would run a user's script once more. They get stages of this package only, which depend on
-nothing but their options; a user's functions stay here, or go where `placement="process"` puts them.
+Workers are started by `subprocess`, and not by `multiprocessing`, which would run a user's script once more. Only the
+command line forks them, before it has a thread (a fork under threads can inherit a held lock). They get stages of this
+package only, which depend on nothing but their options; a user's functions stay here, or go where `placement="process"`
+puts them.
 
 This module imports nothing heavy: workers are best started first of all, while this process imports numpy.
 """
@@ -70,30 +71,20 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
 
 
 class Remote:
-    """One worker process, as its parent sees it. load: parcels that it has. modules: it imports before it is ready."""
+    """One worker process, as its parent sees it. load: parcels that it has. modules: it imports before it is ready.
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    forked: it is a fork of this process, which has imported all that, and is ready at once.
+    """
+
+    def __init__(self, modules: Sequence[str], *, forked: bool = False) -> None:
         self.load = 0
-        self.ready = False
+        self.ready = forked
         self.gone = False
         self._told: set[int] = set()  # nodes that it has
         self._sending = threading.Lock()
         self._turn = threading.Condition()
         self._sent = self._answered = 0
-        # -S and the path as it is here: site would read every .pth file again, a third of the start-up.
-        command = [sys.executable, "-S", "-E", "-c", _COMMAND.format(path=sys.path, modules=tuple(modules))]
-        # numpy's algebra would start threads, and nobody asks for any. A group of its own: Ctrl-C is for us alone.
-        group: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # where it cannot even start, this process does the work, and nobody need hear
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            **group,
-        )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._to, self._from = self._process.stdin, self._process.stdout
+        self._process, self._to, self._from = _forked() if forked else _spawned(modules)
         if fcntl is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
             for pipe in (self._to, self._from):
                 with contextlib.suppress(OSError):  # the user's pipes may have all that the system allows
@@ -161,6 +152,43 @@ class Remote:
                 pipe.close()
 
 
+def _spawned(modules: Sequence[str]) -> tuple[Any, IO[bytes], IO[bytes]]:
+    """A worker process, what to write to it, and what to read from it."""
+    # -S and the path as it is here: site would read every .pth file again, a third of the start-up.
+    command = [sys.executable, "-S", "-E", "-c", _COMMAND.format(path=sys.path, modules=tuple(modules))]
+    # numpy's algebra would start threads, and nobody asks for any. A group of its own: Ctrl-C is for us alone.
+    group: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # where it cannot even start, this process does the work, and nobody need hear
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        **group,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    return process, process.stdin, process.stdout
+
+
+def _forked() -> tuple[Any, IO[bytes], IO[bytes]]:
+    """The same from a fork of this process, which has a single thread."""
+    from aiopipe.engine.serving import serve
+    from aiopipe.forking import fork
+
+    ends: list[int] = []
+    try:
+        ends += os.pipe()
+        ends += os.pipe()
+        process = fork(ends[0], ends[3], serve)
+    except OSError:
+        for end in ends:
+            os.close(end)
+        raise
+    os.close(ends[0])
+    os.close(ends[3])
+    return process, os.fdopen(ends[1], "wb"), os.fdopen(ends[2], "rb")
+
+
 class Remotes:
     """The worker processes of a run: none until `start`, and none after `close`. modules: what they will need."""
 
@@ -171,6 +199,14 @@ class Remotes:
         self._lines: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._closed = False
+
+    def fork(self) -> None:
+        """Have them as forks of this process, which has a single thread and has imported all that they need."""
+        with self._lock, contextlib.suppress(OSError):  # no more processes: this one has threads
+            for _ in range(self.count):
+                self._each.append(Remote((), forked=True))
+        if self._each:
+            self._lines = ThreadPoolExecutor(DEPTH * self.count, thread_name_prefix="aiopipe-remote")
 
     def start(self) -> None:
         """Start them, once; returns before they are ready. Blocks for some milliseconds each."""

@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 from aiopipe.memory import keep_freed_memory
 
@@ -29,18 +29,29 @@ def main(modules: Sequence[str]) -> None:
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get among the answers
 
-    from aiopipe.engine.remote import receive, send
+    from aiopipe.engine.remote import send
 
     for name in modules:
         importlib.import_module(name)
     gc.enable()
     gc.freeze()
+    send(target, "ready")
+    _answer(source, target)
+
+
+def serve() -> None:
+    """The same in a fork, where all is imported and ready. Does not return."""
+    gc.enable()
+    _answer(os.fdopen(0, "rb", closefd=False), os.fdopen(1, "wb", closefd=False))
+
+
+def _answer(source: IO[bytes], target: IO[bytes]) -> None:
     from aiopipe.engine.groups import run_group, undo
+    from aiopipe.engine.remote import receive, send
     from aiopipe.storage.groups import Group
 
     nodes: dict[int, Any] = {}
     try:
-        send(target, "ready")
         while True:
             (number, blob, chunk, size), data = receive(source)
             if blob:

@@ -6,27 +6,57 @@ on another core meanwhile, and is ready when the first chunks are.
 
 from __future__ import annotations
 
+import importlib
 import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiopipe.engine import spawning
 from aiopipe.engine.remote import PER_FILE, Remotes, cores
+from aiopipe.forking import can_fork
 
 if TYPE_CHECKING:
     from aiopipe.stage import Stage
 
-__all__ = ["Remotes", "begun"]
+__all__ = ["Remotes", "begun", "fork", "unfork"]
 
 # What computes in the stages that are portable.
 _MODULES = ("pyarrow.compute", "aiopipe.fuse", "aiopipe.codec.encode", "aiopipe.stages.read", "aiopipe.stages.filter",
             "aiopipe.stages.write", "aiopipe.stages._expressions")  # fmt: skip
+_HERE = ("aiopipe.engine.serving", "aiopipe.engine.groups", "aiopipe.storage.again", "aiopipe.storage.groups")
 _WORTH = 48 << 20  # bytes of input: less is done before a worker has come up
 _FILES = 4096  # that are looked at to find out
 
 
+_forked: list[Remotes] = []  # by the command line, for the run that it is about to begin
+
+
+def fork(stages: tuple[Stage, ...], workers: int | None) -> None:
+    """Import what a large run needs, and fork its workers; for a program of ours, before it has a thread. Blocks.
+
+    Does nothing where workers can take no part, where there is little to do, or where a fork is not safe: the run then
+    sees to itself. `unfork` must be called when it is over.
+    """
+    remotes = Remotes((cores() if workers is None else workers) - 1, _MODULES)
+    if remotes.count <= 0 or not all(s.portable for s in stages) or not _is_much(stages[0]):
+        return
+    for name in (*_MODULES, *_HERE):
+        importlib.import_module(name)
+    if can_fork():
+        remotes.fork()
+        _forked.append(remotes)
+
+
+def unfork() -> None:
+    """End workers that no run has taken."""
+    while _forked:
+        _forked.pop().close()
+
+
 def begun(stages: tuple[Stage, ...], workers: int | None) -> Remotes:
     """The worker processes of a run: started where there is much to do, as far as a short look tells. Blocks."""
+    if _forked:
+        return _forked.pop()
     if any(getattr(s, "placement", "") == "process" for s in stages) and _is_much(stages[0]):
         spawning.begin()
         return Remotes(0)
