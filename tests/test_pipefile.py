@@ -242,3 +242,16 @@ def test_a_file_that_is_not_there_or_no_text_is_an_error_with_a_name(tmp_path: P
 def test_an_unknown_option_is_an_unknown_name():
     with pytest.raises(UnknownNameError):
         parse(changed("where =", "wher ="))
+
+
+def test_a_sink_in_the_middle_is_refused_at_its_line() -> None:
+    text = (
+        '[[stage]]\nuse = "read"\npaths = "a"\n[[stage]]\nuse = "write"\nto = "b"\n[[stage]]\nuse = "head"\ncount = 1\n'
+    )
+    with pytest.raises(UsageError, match="write stands in the middle, before head, and ends a pipeline") as caught:
+        loads(text)
+    assert caught.value.position is not None
+    assert caught.value.position.line == 5
+    assert "put the sink last" in (caught.value.hint or "")
+    with pytest.raises(UsageError, match="Write stands in the middle, before Head"):
+        Read("a") | Write("b") | Head(1)

@@ -178,6 +178,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     import difflib  # not above: every worker process imports this module, and few of them err
 
     names = list(known)
+    apart = [piece.strip() for piece in name.split(",")]
+    if len(apart) > 1 and set(apart) <= set(names):
+        return f"these are {len(apart)} names: leave the comma away, and name each by itself: {' '.join(apart)}"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [k for k in names if k.lower() == name.lower()]
     if close:
         return f"did you mean {close[0]}?"

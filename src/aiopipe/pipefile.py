@@ -43,7 +43,7 @@ from aiopipe.errors import InputError, UnknownNameError, UsageError, nearest
 from aiopipe.job.options import JobOptions
 from aiopipe.model import Position
 from aiopipe.options import NESTED, Option, options_of
-from aiopipe.stage import Pipeline, Stage, branch_of, join, stream_of
+from aiopipe.stage import Pipeline, Sink, Stage, branch_of, in_the_middle, join, stream_of
 from aiopipe.stages import find_stage, make_stage
 from aiopipe.stages._names import function_name, load_module
 
@@ -160,8 +160,15 @@ class _Made:
         self._lines = lines
 
     def chain(self, tables: list[Mapping[str, Any]]) -> list[Stage]:
-        """The stages of a list of tables."""
-        return [self._stage(self._places[id(t)]) for t in tables]
+        """The stages of a list of tables; UsageError at the line of a sink that is not the last."""
+        places = [self._places[id(t)] for t in tables]
+        stages = [self._stage(place) for place in places]
+        for stage, place, after in zip(stages, places, places[1:], strict=False):
+            if isinstance(stage, Sink):
+                error = in_the_middle(self._words[place], self._words[after])
+                error.position = self._lines.key(self._entries[place].name, self._entries[place].number, "use")
+                raise error
+        return stages
 
     def _stage(self, i: int) -> Stage:
         entry, word, lines = self._entries[i], self._words[i], self._lines

@@ -611,6 +611,13 @@ class Pipeline:
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.stages))
 
+    if not TYPE_CHECKING:  # for a type checker there is no such operator, and it says so at the line
+
+        def __or__(self, other: Any) -> Any:
+            """Refuse: something stands behind the sink."""
+            _refuse(self.stages, lift(other))
+            return NotImplemented
+
     async def run(
         self,
         *,
@@ -749,11 +756,16 @@ def _refuse(before: tuple[Stage, ...], more: tuple[Stage, ...]) -> None:
         if isinstance(stage, Source):
             raise UsageError(f"{name} is a source: it begins a pipeline", hint="put it first, or start another one")
         if before and isinstance(before[-1], Sink):
-            raise UsageError(
-                f"{name} stands after {type(before[-1]).__name__}, which ends a pipeline",
-                hint="put the sink last",
-            )
+            raise in_the_middle(type(before[-1]).__name__, name)
         before = (*before, stage)
+
+
+def in_the_middle(sink: str, after: str) -> UsageError:
+    """What is said of a sink that something stands behind, by the names that its door has for them."""
+    return UsageError(
+        f"{sink} stands in the middle, before {after}, and ends a pipeline",
+        hint="put the sink last; tee writes to several places",
+    )
 
 
 def join(stages: Sequence[Stage]) -> Pipeline:

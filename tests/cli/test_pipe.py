@@ -52,14 +52,34 @@ WRONG = [
     ("read in/a.csv then head 1", "ends with a sink, and head is none", "put `then write -` at the end"),
     ("read in/a.csv", "ends with a sink, and read is none", "put `then write -` at the end"),
     ("head 1 then write -", "begins with a source, and head is none", "`read FILE then`"),
-    ("read in/a.csv then write - then head 1 then write -", "Head stands after Write", "put the sink last"),
+    ("read in/a.csv then write - then head 1 then write -", "write#2 stands in the middle, before head", "sink last"),
+    ("read in/a.csv then write out/ then head 1", "write stands in the middle, before head", "put the sink last; tee"),
+    ("read in/a.csv then tee [ write - then head 1 ] [ write - ]", "write#3 stands in the middle", "the sink last"),
+    ("read in '|' head 1 '|' write -", "'|' stands between read and head", "`then`: read ... then head ..."),
+    ("read in THEN head 1 then write -", "'THEN' stands between read and head", "joined by `then`"),
+    ("in/a.csv then write -", "no stage 'in/a.csv'", "read in/a.csv then ..."),
+    ("clean.toml", "no stage 'clean.toml'", "aiopipe run clean.toml"),
+    ("'read in then write -'", "no stage 'read in then write -'", "leave the quotes around the whole away"),
+    ("workers=2 read in then write -", "no stage 'workers=2'", "two dashes: --workers 2"),
+    ("read in then write - workers=2", "one argument too many: workers=2", "before the first stage: --workers 2"),
+    ("read in delimiter=tab then write - format=csv", "one argument too many: format=csv", "write --format csv"),
+    ("read in then head n=3 then write -", "'n=3' is not a valid integer", "write the number alone: head 3"),
+    ("read in then head -3 then write -", "head: no option -3", "write the number alone: head 3"),
+    ("read in then skip -n 3 then write -", "skip: no option -n", "write the number alone: skip 3"),
+    ("--delimiter tab read in then write -", "no job option --delimiter", "it belongs to read: put it behind its word"),
+    ("read in then --format csv write -", "--format stands where a stage", "--format belongs to write: put it behind"),
+    ("read in then --workers 2 write -", "--workers stands where a stage", "put it before the first stage"),
+    ("read in then select id,name then write -", "no column 'id,name'", "name each by itself: id name"),
+    ("read in then write '~/out/'", "to is ~/out/, and nobody has put your home", "without quotes: write /"),
+    ("--rejects=~/r.csv read in then write -", "rejects is ~/r.csv, and nobody has put your home", "only a shell"),
     ("read in/a.csv then read in/b.csv then write -", "Read is a source", "put it first"),
     ("read in/a.csv head 1 then write -", "'head' is taken as an argument of read", "put `then` before it"),
     ("read in/a.csv then head 1 write -", "'write' is taken as an argument of head", "put `then` before it"),
     ("read in/a.csv then then write -", "`then` stands twice in a row", "joins two stages"),
     ("read in/a.csv then write - then", "`then` stands at the end", "joins two stages"),
     ("then read in/a.csv", "`then` stands at the beginning", "joins two stages"),
-    ("read in/a.csv then --null NA then write -", "--null stands where a stage should be", "the word of a stage"),
+    ("read in/a.csv then --null NA then write -", "--null stands where a stage should be", "read --null ..."),
+    ("read in/a.csv then --nill NA then write -", "--nill stands where a stage should be", "the word of a stage"),
     ("read in/a.csv then write - --rejects r.csv", "write: no option --rejects", "before the first stage"),
     ("read in/a.csv then write - --format cvs", "write: Invalid value for '--format'", "aiopipe pipe write --help"),
     ("read in/a.csv --block 3parsecs then write -", "'3parsecs' is no size", "aiopipe pipe read --help"),
@@ -67,7 +87,8 @@ WRONG = [
     ("read in/a.csv then select nme then write -", "nme", "did you mean name?"),
     ("find in then filter x then write -", "filter works on records, and gets files", "read gives their records"),
     ("", "no stages", "aiopipe pipe read"),
-    ("--memry 3 read in/a.csv then write -", "No such option '--memry'", "aiopipe pipe --help"),
+    ("--memry 3 read in/a.csv then write -", "no job option --memry", "did you mean --memory? see aiopipe pipe --help"),
+    ("--zzz 3 read in/a.csv then write -", "No such option '--zzz'", "aiopipe pipe --help"),
     ("--memory 3parsecs read in/a.csv then write -", "'3parsecs' is no size", "aiopipe pipe --help"),
     ("--max-rejects 3 read in/a.csv then write -", "max_rejects without rejects", "--rejects FILE"),
     ("--workers 0 read in/a.csv then write -", "workers is 0", "1 or more"),
@@ -84,6 +105,32 @@ def test_a_wrong_chain_is_refused_with_its_segment_and_a_way_out(cli: Cli, line:
     assert message in done.err.splitlines()[0]
     assert hint in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("pipe read '~/no/a.csv' then write -", "~/no/a.csv: no such file", "only a shell knows ~"),
+        ("pipe read '~/no/*.csv' then write -", "~/no/*.csv", "only a shell knows ~"),
+        ("pipe read in/a.csv, in/b.csv then write -", "in/a.csv,: no such file", "leave the comma away"),
+        ("read in/a.csv then write -", "read is a stage, and no command", "aiopipe pipe read in/a.csv ..."),
+    ],
+)
+def test_a_slip_that_is_found_elsewhere_has_a_way_out_as_well(cli: Cli, line: str, message: str, hint: str):
+    done = cli(line)
+    assert done.code in (1, 2)
+    assert message in done.err.splitlines()[0]
+    assert hint in done.err
+
+
+def test_signs_that_are_meant_are_left_alone(cli: Cli, place: Path):
+    (place / "|").write_bytes(b"id\n1\n")
+    (place / "head").write_bytes(b"id\n2\n")
+    assert cli("pipe read '|' head then write -").out == "id\n1\n2\n"
+    (place / "p.csv").write_bytes(b"a|head\n1|2\n")
+    assert cli("pipe read --delimiter '|' p.csv then select a head then write -").out == "a|head\n1|2\n"
+    (place / "~").mkdir()
+    assert cli("pipe read in/a.csv then head 0 then write './~/x.csv'").code == 0
 
 
 def test_a_stage_that_is_nearly_an_option_of_python_is_no_traceback(cli: Cli):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from aiopipe.errors import EXIT_DONE, EXIT_INTERRUPTED, AiopipeError
+from aiopipe.errors import EXIT_DONE, EXIT_INTERRUPTED, AiopipeError, UsageError
 
 # word -> (module, attribute, one line of help). A table and not imports: `aiopipe --help` must answer
 # in under 150 ms, so a command's module is imported only when that command runs.
@@ -58,6 +58,10 @@ class LazyGroup(click.Group):
         from aiopipe.errors import nearest
 
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from aiopipe.stages import words
+
+            if args[0] in words():
+                raise UsageError(f"{args[0]} is a stage, and no command", hint=f"aiopipe pipe {' '.join(args[:2])} ...")
             raise click.UsageError(f"no command {args[0]!r}; {nearest(args[0], COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 

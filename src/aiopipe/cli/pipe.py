@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 from aiopipe.cli.completion import complete_chain, complete_stages
 from aiopipe.cli.job import job_given, job_options
 from aiopipe.cli.text import summary_of
+from aiopipe.errors import UnknownNameError
 from aiopipe.stages import words
 
 __all__ = ["PipeCommand", "pipe"]
@@ -22,6 +23,19 @@ class PipeCommand(click.Command):
         """The stages, one line each."""
         with formatter.section("Stages (aiopipe pipe STAGE --help)"):
             formatter.write_dl([(w, summary_of(w)) for w in words()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; of an option that is none of the job it is said where it belongs."""
+        line = list(args)  # click takes the words out of its list
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from aiopipe.cli.mistakes import hint_for_option
+
+            hint = hint_for_option(error.option_name, line)
+            if hint is None:
+                raise
+            raise UnknownNameError(f"no job option {error.option_name}", hint=hint) from None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Options of the segment in hand; those of the job before the first stage."""

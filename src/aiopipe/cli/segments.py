@@ -12,12 +12,20 @@ from typing import Any
 import click
 
 from aiopipe.cli.chains import Segment, every_segment, segments
+from aiopipe.cli.mistakes import (
+    flag_in_front,
+    hint_for_dash,
+    hint_for_surplus,
+    hint_for_value,
+    hint_for_word,
+    job_flags,
+    refuse_signs,
+)
 from aiopipe.cli.params import given, params_of
 from aiopipe.cli.text import blocks, wrapped_shell
 from aiopipe.errors import UnknownNameError, UsageError, nearest
-from aiopipe.job.options import JobOptions
 from aiopipe.options import NESTED, Option, options_of
-from aiopipe.stage import Branch, Pipeline, Sink, Source, Stage, branch_of, join, stream_of
+from aiopipe.stage import Branch, Pipeline, Sink, Source, Stage, branch_of, in_the_middle, join, stream_of
 from aiopipe.stages import find_stage, make_stage, words
 
 __all__ = ["command_of", "pipeline_of"]
@@ -32,25 +40,34 @@ def pipeline_of(tokens: Sequence[str]) -> Pipeline:
     """
     chain = segments(tokens)
     for segment in every_segment(chain):
-        stage = _class_of(segment)
+        stage = _class_of(segment, segment is chain[0])
+        refuse_signs(segment)
         if any(a in _HELP for a in segment.args):  # help is given even when other segments are wrong
             _parse(segment, stage)
     _check_ends(chain)
     return join(_stages(chain))
 
 
+def _refuse_middles(chain: Sequence[Segment]) -> None:
+    """Say so of a sink that something stands behind."""
+    for segment, after in zip(chain, chain[1:], strict=False):
+        if issubclass(_class_of(segment), Sink):
+            raise in_the_middle(segment.name, after.name)
+
+
 def _stages(chain: Sequence[Segment]) -> list[Stage]:
+    _refuse_middles(chain)
     return [_parse(s, _class_of(s)) for s in chain]
 
 
-def _class_of(segment: Segment) -> type[Stage]:
+def _class_of(segment: Segment, first: bool = False) -> type[Stage]:
     if segment.word.startswith("-"):
         flag = segment.word.partition("=")[0]
-        raise UsageError(f"{flag} stands where a stage should be", hint="`then` is followed by the word of a stage")
+        raise UsageError(f"{flag} stands where a stage should be", hint=flag_in_front(flag, segment.args))
     try:
         return find_stage(segment.word)
     except UnknownNameError as error:
-        error.hint = f"{error.hint}; aiopipe stages lists them"
+        error.hint = hint_for_word(segment.word, first) or f"{error.hint}; aiopipe stages lists them"
         raise
 
 
@@ -64,6 +81,7 @@ def _check_ends(chain: Sequence[Segment]) -> None:
                 f"{lost!r} is taken as an argument of {segment.name}",
                 hint=f"put `then` before it: {segment.word} ... then {lost} ...",
             )
+    _refuse_middles(chain)
     if not issubclass(classes[0], Source):
         raise UsageError(
             f"a pipeline begins with a source, and {chain[0].word} is none",
@@ -139,7 +157,6 @@ def _routes(labels: Sequence[str], branches: Sequence[Branch]) -> dict[str, Any]
 
 def _explained(error: click.UsageError, segment: Segment, stage: type[Stage]) -> UsageError:
     """Click's complaint as ours: which segment, and what to write instead."""
-    see = f"see aiopipe pipe {segment.word} --help"
     if isinstance(error, click.NoSuchOption):
         return _no_option(error.option_name, segment, stage)
     message = error.format_message().rstrip(".")
@@ -148,17 +165,16 @@ def _explained(error: click.UsageError, segment: Segment, stage: type[Stage]) ->
         return UsageError(
             f"one argument too many: {surplus[1]}",
             stage=segment.name,
-            hint="quote an expression with blanks, and put `then` between stages",
+            hint=hint_for_surplus(surplus[1], segment, stage),
         )
-    return UsageError(message, stage=segment.name, hint=see)
+    return UsageError(message, stage=segment.name, hint=hint_for_value(message, segment, stage))
 
 
 def _no_option(name: str, segment: Segment, stage: type[Stage]) -> UsageError:
-    job = {flag for p in params_of(JobOptions) for flag in (*p.opts, *p.secondary_opts)}
-    if name in job:
+    if name in job_flags():
         hint = f"{name} belongs to the job: put it before the first stage, aiopipe pipe {name} ... {segment.word} ..."
     elif not name.startswith("--"):
-        hint = "put -- before an argument that begins with a dash"
+        hint = hint_for_dash(name, segment, stage)
     else:
         flags = [f for p in command_of(stage).params for f in (*p.opts, *p.secondary_opts) if f.startswith("--")]
         hint = nearest(name, flags) if flags else f"{segment.word} has no options of its own"

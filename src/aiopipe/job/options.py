@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from aiopipe.options import normalise, option, options_of
+from aiopipe.storage.home import refuse_tilde
 
 __all__ = ["DOOR", "JobOptions"]
 
@@ -70,6 +71,8 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         normalise(self)
+        refuse_tilde(self.rejects, "rejects")
+        refuse_tilde(self.report, "report")
 
     @classmethod
     def build(cls, *given: Mapping[str, Any]) -> JobOptions:

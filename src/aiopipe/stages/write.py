@@ -19,6 +19,7 @@ from aiopipe.stages._checkpoints import Checkpoints
 from aiopipe.stages._targets import deliver, is_target, is_writer
 from aiopipe.stages.collect import as_items
 from aiopipe.storage.databases.address import Address, Filling, address_of
+from aiopipe.storage.home import refuse_tilde
 from aiopipe.storage.put import Put, discard, made, put, show
 from aiopipe.storage.settle import settled
 from aiopipe.storage.stdout import StandardOutput
@@ -120,6 +121,8 @@ class Write(Sink):
             raise UsageError(f"batch is {self.batch}", stage="write", hint="give it 1 or more")
         if not self.to:
             raise UsageError("no output is named", stage="write", hint="a directory, a file, or -")
+        if self.target is None:
+            refuse_tilde(self.to, "to", "write")
         if self.target is None and is_socket(self.to):
             socket_of(self.to, "write")
         if self.table is None and self.filling != Filling():

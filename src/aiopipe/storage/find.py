@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from aiopipe.errors import InputError
 from aiopipe.model import FileRef, display_path
+from aiopipe.storage.home import path_hint
 
 __all__ = ["Finder", "glob_pattern"]
 
@@ -83,7 +84,9 @@ class Finder:
                     yield file
                     index += 1
             if not found and not self.may_be_empty:
-                raise InputError(self._nothing(path), hint="check the path; quote a glob so that the shell leaves it")
+                raise InputError(
+                    self._nothing(path), hint=f"{path_hint(path)}; quote a glob so that the shell leaves it"
+                )
 
     def roots(self) -> list[str]:
         """The directories in which files of these paths can appear."""
@@ -146,7 +149,7 @@ class Finder:
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            raise InputError(f"{display_path(path)}: no such file or directory", hint="check the path") from None
+            raise InputError(f"{display_path(path)}: no such file or directory", hint=path_hint(path)) from None
         except OSError as error:
             raise InputError(
                 f"{display_path(path)}: {error.strerror}", hint="check the path and its permissions"
