@@ -13,8 +13,10 @@ import pytest
 from aiopipe.errors import InputError, UsageError, WorkerError
 from aiopipe.sums import HashOptions, Walk, WalkOptions, find_files, hash_batches, hash_files
 from aiopipe.sums.engine import run_batches
+from aiopipe.sums.lanes import Lanes
 from aiopipe.sums.processes import can_fork
 from aiopipe.sums.reader import LARGE
+from aiopipe.sums.runners import Local
 from aiopipe.sums.schedule import Job
 
 from .conftest import regular_files
@@ -304,6 +306,26 @@ def test_cancelled_while_it_starts_it_leaves_no_thread(tmp_path: Path):
     for turns in range(12):
         asyncio.run(main(turns))
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("aiopipe-hash")]
+
+
+def test_cancelled_at_its_very_end_it_leaves_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    small_tree(tmp_path, 3)
+    stop = Lanes.stop
+
+    async def main() -> None:
+        task = asyncio.ensure_future(collect(tmp_path, jobs=3))
+
+        def cancelled(self: Lanes) -> None:
+            task.cancel()
+            stop(self)
+
+        monkeypatch.setattr(Lanes, "stop", cancelled)
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    monkeypatch.setattr(Local, "close", lambda self: time.sleep(0.05))
+    asyncio.run(main())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("aiopipe-hash")]
 
 
 def test_a_directory_that_is_not_there_is_an_error_of_finding(tmp_path: Path):

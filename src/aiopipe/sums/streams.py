@@ -100,13 +100,25 @@ async def hash_batches(
     finally:
         run.stopped = True
         lanes.stop()
-        if pulling is not None:
-            if upstream is not None:
-                pulling.cancel()
-            await asyncio.wait([pulling])
-        while lanes.alive:  # noqa: ASYNC110  # threads end at their next block; nobody could set an event
-            await asyncio.sleep(0.001)
-        await asyncio.to_thread(run.close)
+        ending = asyncio.ensure_future(_end(run, lanes, pulling, upstream is not None))
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:  # also of a run that was at its end: its threads end before it does
+            await ending
+            raise
+
+
+async def _end(run: Run, lanes: Lanes, pulling: asyncio.Future[list[Found | Problem]] | None, ours: bool) -> None:
+    """Wait until nothing of a run is left. ours: whether the pulling may be cancelled, as no thread does it."""
+    import asyncio
+
+    if pulling is not None:
+        if ours:
+            pulling.cancel()
+        await asyncio.wait([pulling])
+    while lanes.alive:  # noqa: ASYNC110  # threads end at their next block; nobody could set an event
+        await asyncio.sleep(0.001)
+    await asyncio.to_thread(run.close)
 
 
 async def hash_files(
