@@ -17,7 +17,8 @@ import psycopg
 import pytest
 
 from aiopipe import Dedupe, Read, Write
-from aiopipe.errors import OutputError, RecordError, UnitsFailedError, UnknownNameError
+from aiopipe.errors import InputError, OutputError, RecordError, UnitsFailedError, UnknownNameError
+from aiopipe.job.inspect import status, verify, why
 from tests.support import failure, write
 
 pytestmark = pytest.mark.system
@@ -127,3 +128,25 @@ def test_killed_runs_come_to_the_same_rows(server: str, tmp_path: Path, seeds: s
     found = json.loads(done.stdout)
     assert found["points"] >= 5
     assert (found["wrong"] == []) == good, found["wrong"]
+
+
+def test_status_why_and_verify_read_the_ledger_and_change_nothing(server: str, sql: Any, tmp_path: Path) -> None:
+    write(tmp_path / "in/a.csv", "id\n1\n2\n")
+    write(tmp_path / "in/b.csv", "id\n3\n")
+    sql("CREATE SCHEMA s")
+    for table in ("t", "s.t"):
+        address = f"{server}#{table}"
+        with pytest.raises(InputError, match="no such table, and no ledger"):
+            status(address)
+        (Read("in/") | Write(address)).run_sync()
+        assert "2 files done, 3 rows; 0 records set aside" in str(status(address))
+        assert verify(address).problems == []
+        assert why("in/a.csv", address).up_to_date
+        sql(f"DELETE FROM {table} WHERE id = '2'")
+        assert [p.rpartition("#")[2] for p in verify(address).problems] == [f"{table}: a.csv: 1 row, not 2"]
+        sql(f"DROP TABLE {table}")
+        assert "output missing" in str(why("in/a.csv", address))
+        assert not status(address).as_mapping()["exists"]
+    sql("CREATE TABLE mine (id TEXT)")
+    with pytest.raises(InputError, match="has no ledger"):
+        verify(f"{server}#mine")
