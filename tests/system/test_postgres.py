@@ -126,7 +126,7 @@ def test_killed_runs_come_to_the_same_rows(server: str, tmp_path: Path, seeds: s
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=HOME)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
-    assert found["points"] >= 5
+    assert found["points"] >= (5 if good else 1)  # it ends where something was found out
     assert (found["wrong"] == []) == good, found["wrong"]
 
 
