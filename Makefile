@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 AIOPIPE = $(BIN)/python -m aiopipe
 BENCHED := $(VENV)/.benched
+# Processes that `make test` runs the tests in; `make test JOBS=0` runs them one after another in a single one.
+JOBS   ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-system test-faults-full test-power lint types bench docs format clean
@@ -37,8 +39,8 @@ demo: $(STAMP)  ## run the sample pipeline over sample_data/ and show what it di
 	@echo
 	@echo "The outputs mirror the input: demo-out/late/flights/2013-01-01.csv and so on."
 
-test: $(STAMP)  ## run the tests (no root, no server, no internet)
-	$(BIN)/python -m pytest -m "not system and not alone"
+test: $(STAMP)  ## run the tests (no root, no server, no internet), JOBS at a time
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not system and not alone"
 	$(BIN)/python -m pytest -m alone -rs tests/sums/test_processes.py tests/sums/test_engine.py
 
 test-system: $(STAMP)  ## tests that need root (for a small disk), strace, faketime, b3sum, xxhsum, openssl, hashdeep, postgresql

@@ -13,6 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Property tests know no deadline: the machine may be busy, with the tests of another process as well.
+settings.register_profile("aiopipe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("aiopipe")
 
 PROC = Path("/proc/self")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,3 +64,8 @@ def tree(root: Path) -> dict[str, bytes]:
 def rejects(path: Path | str) -> list[dict[str, Any]]:
     """The rows of a rejects file."""
     return asyncio.run(read_rejects(str(path)))
+
+
+def shown(value: object) -> str:
+    """The id of a parameter: its repr without addresses, which differ where tests run in several processes."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -13,7 +13,7 @@ from aiopipe.errors import ChangedError, UnitsFailedError, UsageError, WorkerErr
 from aiopipe.fuse import apart, fuse
 from aiopipe.job.run import run
 from tests.faults import functions
-from tests.support import failure, leaves, tree, write
+from tests.support import failure, leaves, shown, tree, write
 
 GOOD = {f"{i}.csv": b"v,text\n" + b"".join(b"%d,%d\n" % (j, i) for j in range(1, 3 + 5 * i)) for i in range(8)}
 LARGE = b"v,text\n" + b"".join(b"%d,large\n" % j for j in range(2000))
@@ -122,7 +122,7 @@ async def picky_rows(rows):
 
 
 @pytest.mark.parametrize("stage", [Map(picky), Map(picky, concurrency=3), Map(async_picky), Map(picky_rows),
-                                   Map(picky, placement="process")], ids=repr)  # fmt: skip
+                                   Map(picky, placement="process")], ids=shown)  # fmt: skip
 def test_a_function_that_raises_fails_its_file_with_its_own_traceback(stage, place):
     for name in BAD:
         (place / "in" / name).unlink()

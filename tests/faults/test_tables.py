@@ -21,7 +21,7 @@ def wrong(place, *options):
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     print(f"{found['points']} kills, {len(found['wrong'])} wrong")
-    assert found["points"] >= 5
+    assert found["points"] >= (1 if "--variant" in options else 5)
     return found["wrong"]
 
 

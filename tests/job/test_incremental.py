@@ -13,7 +13,7 @@ from aiopipe import Dedupe, Derive, Filter, Head, Map, Mask, Read, Report, Selec
 from aiopipe.job.ledger import Key, open_ledger
 from aiopipe.stage import Pipeline
 from tests.faults.functions import shout, twice
-from tests.support import failure, rejects, tree, write
+from tests.support import failure, rejects, shown, tree, write
 
 NAMES = ("a.csv", "b.csv", "sub/c.csv")
 
@@ -287,7 +287,7 @@ def test_empty_directories_go_with_their_last_output(place: Path) -> None:
 TOGETHER = [Head(7), Dedupe("text"), Skip(3)]
 
 
-@pytest.mark.parametrize("stage", TOGETHER, ids=repr)
+@pytest.mark.parametrize("stage", TOGETHER, ids=shown)
 def test_a_stage_over_all_files_makes_the_job_one_unit(stage: Any, place: Path) -> None:
     pipeline = job(place, stage)
     pipeline.run_sync()
@@ -325,7 +325,7 @@ def test_two_jobs_over_other_files_share_a_directory(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "stages", [(Head(7, per_file=True),), (Dedupe("text", per_file=True),), (Map(twice),)], ids=repr
+    "stages", [(Head(7, per_file=True),), (Dedupe("text", per_file=True),), (Map(twice),)], ids=shown
 )
 def test_the_same_stages_file_by_file_do_not(stages: Any, place: Path) -> None:
     pipeline = job(place, *stages)

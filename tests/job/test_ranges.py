@@ -26,7 +26,7 @@ from aiopipe.stages import _checkpoints
 from aiopipe.stages.write import _Mirror
 from aiopipe.storage.ranges import Reached
 from tests.faults.functions import ashout, shout
-from tests.support import drive, failure, rejects, tree, write
+from tests.support import drive, failure, rejects, shown, tree, write
 
 RECORDS = 20_000
 BLOCK = 8192
@@ -190,7 +190,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("stages", ROWS, ids=repr)
+@pytest.mark.parametrize("stages", ROWS, ids=shown)
 @pytest.mark.parametrize("format", [None, "jsonl"])
 def test_whatever_the_stages_that_remember_nothing(
     stages: Any, format: Any, place: Path, monkeypatch: pytest.MonkeyPatch
@@ -234,7 +234,7 @@ MEMORY = [(Head(19000, per_file=True),), (Dedupe("text", per_file=True),), (Map(
 MEMORY += [(Map(ashout, ordered=False),)]
 
 
-@pytest.mark.parametrize("stages", MEMORY, ids=repr)
+@pytest.mark.parametrize("stages", MEMORY, ids=shown)
 def test_a_stage_that_remembers_records_or_mixes_them_begins_at_the_beginning(stages: Any, place: Path) -> None:
     report = job(place, *stages).run_sync(memory="4MB")
     assert report.balanced

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aiopipe import Collect, Find, From, Head, Pipeline, Skip
+from tests.support import shown
 
 
 async def twice(rows: AsyncIterator[object]) -> AsyncIterator[object]:
@@ -26,7 +27,7 @@ def same(item: object) -> object:
         (From(range(5)) | twice | Collect(), (5, 5, 10, 0)),
         (From([]) | Collect(), (0, 0, 0, 0)),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_items_read_and_added_are_items_written_and_filtered(
     pipeline: Pipeline, numbers: tuple[int, int, int, int]

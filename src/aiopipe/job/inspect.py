@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiopipe.errors import InputError, LockedError
+from aiopipe.errors import InputError, LockedError, UsageError
+from aiopipe.job import inspect_tables as tables
+from aiopipe.job.answers import Answer, Verified, last_done
 from aiopipe.job.destination import lock_path
 from aiopipe.job.fingerprint import changes
+from aiopipe.job.inspect_tables import TableStatus, TableVerified, table_of
 from aiopipe.job.ledger import Key, Ledger, Reader, Unit, ledger_path, open_ledger
 from aiopipe.job.lock import Lock, holder_of
 from aiopipe.job.operations import damage_outputs
@@ -24,30 +26,24 @@ from aiopipe.job.ranges import held, size_of, still_there
 from aiopipe.job.report import counted
 from aiopipe.job.units import stale
 from aiopipe.model import display_path
+from aiopipe.storage.urls import is_url
 from aiopipe.storage.version import checksum_of
 
-__all__ = ["Answer", "Status", "Verified", "status", "verify", "why"]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the next run of the same pipeline would do about a unit. reason: a clause; did: what the last one did."""
-
-    path: str
-    up_to_date: bool
-    reason: str
-    did: str = ""
-
-    def __str__(self) -> str:
-        word = "up to date" if self.up_to_date else "will be done"
-        return f"{self.path}: {word}: {self.reason}" + (f" ({self.did})" if self.did else "")
+__all__ = ["Answer", "Status", "TableStatus", "TableVerified", "Verified", "status", "verify", "why"]
 
 
 def why(path: str, destination: str | None = None) -> Answer:
     """Why an input or output is or is not up to date, in the directory `destination` or the one above an output.
 
-    InputError where there is no ledger, or it knows nothing of the path.
+    destination may be the address of a table. InputError where there is no ledger, or it knows nothing of the path.
     """
+    if destination is not None and (table := table_of(destination)) is not None:
+        return tables.why(path, table)
+    if is_url(path):
+        raise UsageError(
+            f"{path.partition('://')[0]}:// is no file",
+            hint=f"name an input: aiopipe why INPUT --in {path.partition('#')[0]}#TABLE",
+        )
     home = destination if destination is not None else _home_of(path)
     with contextlib.closing(open_ledger(home)) as ledger:
         unit = _unit_of(ledger, path, home)
@@ -64,8 +60,7 @@ def why(path: str, destination: str | None = None) -> Answer:
 def _answer(ledger: Reader, unit: Unit, path: str, home: str) -> Answer:
     latest = next((r["pipeline"] for r in ledger.runs(20) if r["pipeline"] is not None), unit.pipeline)
     shown = display_path(path)
-    done = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unit.done_at)) if unit.done_at else ""
-    last = f"done {done} because: {unit.why}" if done else f"begun because: {unit.why}"
+    last = last_done(unit)
     if unit.state == "running" and (holder := holder_of(lock_path(home))) is not None:
         return Answer(shown, False, f"it is being done now, by process {holder['pid']}", last)
     if unit.state == "done" and unit.pipeline != latest:
@@ -164,8 +159,10 @@ class Status:
         return "\n".join(lines)
 
 
-def status(directory: str) -> Status:
-    """How the job that writes into a directory stands; InputError where it has no ledger."""
+def status(directory: str) -> Status | TableStatus:
+    """How the job that writes into a directory, or a table, stands; InputError where it has no ledger."""
+    if (table := table_of(directory)) is not None:
+        return tables.status(table)
     found = Status(directory, holder=holder_of(lock_path(directory)))
     with contextlib.closing(open_ledger(directory)) as ledger:
         states = Counter[str]()
@@ -187,21 +184,13 @@ def status(directory: str) -> Status:
     return found
 
 
-@dataclass(slots=True)
-class Verified:
-    """What `verify` read. problems: a line for each output that is not what was written."""
+def verify(directory: str) -> Verified | TableVerified:
+    """Hash every output on record and compare; what is damaged is noted, so that the next run makes it anew.
 
-    outputs: int = 0
-    nbytes: int = 0
-    problems: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        bad = f"{counted(len(self.problems), 'output')} damaged; run the job again to make them anew"
-        return f"{counted(self.outputs, 'output')} read, {bad if self.problems else 'all as they were written'}"
-
-
-def verify(directory: str) -> Verified:
-    """Hash every output on record and compare; what is damaged is noted, so that the next run makes it anew."""
+    Of a table rows are counted, and nothing is noted.
+    """
+    if (table := table_of(directory)) is not None:
+        return tables.verify(table)
     found, damaged = Verified(), []
     with contextlib.closing(open_ledger(directory)) as ledger:
         for unit in ledger.units():

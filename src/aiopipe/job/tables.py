@@ -29,7 +29,7 @@ from aiopipe.storage.ranges import Resumed
 from aiopipe.storage.settle import settled
 from aiopipe.storage.version import Version
 
-__all__ = ["TableKeeper", "TableUnits"]
+__all__ = ["TableKeeper", "TableUnits", "unit_of"]
 
 
 class _Rows:
@@ -42,14 +42,15 @@ class _Rows:
     def unit(self, key: Key) -> Unit | None:
         """The row of a unit, if it has one."""
         row = self._table.unit(key.path)
-        return None if row is None else _unit(row)
+        return None if row is None else unit_of(row)
 
     def units(self) -> Iterator[Unit]:
         """All rows, in bytewise order of their paths."""
-        return map(_unit, self._table.units())
+        return map(unit_of, self._table.units())
 
 
-def _unit(row: Sequence[Any]) -> Unit:
+def unit_of(row: Sequence[Any]) -> Unit:
+    """A row of the table's ledger as a unit."""
     _, _, path, state, pipeline, source, why, version, xxh128, read_at, done_at, seconds, taken, given, rejected = row
     return Unit(
         Key(bytes(path)),

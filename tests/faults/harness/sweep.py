@@ -1,8 +1,9 @@
 """Disturb a real run at its k-th call that changes the disk, look at what is left, run again, look again.
 
 `python -m tests.faults.harness.sweep PLACE --fault kill --job mirror --workers 1` sweeps every k, or a sample of
-them with --sample N, and prints what it found as JSON. A victim is the command line itself, forked from this
-process when all that it needs is imported. What must hold (the promises of docs/jobs.md):
+them with --sample N (which takes each kind of call in turn, see `spread`), and prints what it found as JSON. A
+victim is the command line itself, forked from this process when all that it needs is imported. What must hold (the
+promises of docs/jobs.md):
 
 - A visible file is the one from before, or the new one, complete; none is there that belongs to neither.
 - The ledger names no unit as done whose output is not there, whole.
@@ -24,8 +25,9 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from tests.faults.harness import variants
@@ -270,16 +272,56 @@ def problems(job: Job, fault: str, end: Outcome) -> Iterator[str]:
         yield f"temporaries after an error: {left}"
 
 
-def sweep(job: Job, name: str, *, sample: int = 0, seed: int = 0, variant: str = "") -> dict[str, object]:
-    """Every k (or a sample of them): what was tried and what was wrong."""
+def census(job: Job, names: Sequence[str], variant: str = "") -> dict[str, list[str]]:
+    """The calls of one undisturbed run that each of these faults could disturb, in order."""
+    if not names:
+        return {}
+    counts = {name: Nth(job, FAULTS[name], 0) for name in names}
+
+    def count(call: Call) -> Decision:
+        for one in counts.values():
+            one(call)
+        return None
+
+    job.reset()
+    every = set().union(*(FAULTS[name].names for name in names))
+    supervise(victim(job, variant), every, count, said=str(job.root / "said"))
+    return {name: one.seen for name, one in counts.items()}
+
+
+def spread(calls: Sequence[str], count: int, seed: str) -> list[int]:
+    """So many places in a list of calls, counted from 1: each kind of call in turn, its first, its last, one between.
+
+    Most calls are writes, and by chance alone a sample would seldom hold the one rename or mkdir. The seed says which
+    kinds come first, where there are more of them than places, and which of its places a kind gives first.
+
+    >>> calls = ["openat a", *["write a"] * 96, "fsync a", "rename a", "close a"]
+    >>> [calls[k - 1] for k in spread(calls, 5, "any")]
+    ['openat a', 'write a', 'fsync a', 'rename a', 'close a']
+    """
+    dice, kinds = random.Random(seed), dict[str, list[int]]()
+    for k, call in enumerate(calls, 1):
+        kinds.setdefault(call.split()[0], []).append(k)
+    queues = []
+    for places in kinds.values():
+        some = list(dict.fromkeys([places[0], places[-1], dice.choice(places)]))
+        dice.shuffle(some)
+        dice.shuffle(places)
+        queues.append([*dict.fromkeys([*some, *places])])
+    dice.shuffle(queues)
+    turns = [k for turn in zip_longest(*queues) for k in turn if k is not None]
+    return sorted(turns[:count])
+
+
+def sweep(
+    job: Job, name: str, calls: Sequence[str], *, sample: int = 0, seed: str = "0", variant: str = ""
+) -> dict[str, object]:
+    """Every k (or a sample of them): what was tried and what was wrong. calls: those of an undisturbed run."""
     fault, wrong, ends, said = FAULTS[name], [], Counter[int](), str(job.root / "said")
     begun = time.monotonic()
-    job.reset()
-    count = Nth(job, fault, 0)
-    supervise(victim(job, variant), fault.names, count, said=said)
-    points = list(range(1, count.count + 3))  # threads: the count differs a little from run to run
+    points = list(range(1, len(calls) + 3))  # threads: the count differs a little from run to run
     if sample and sample < len(points):
-        points = sorted(random.Random(seed).sample(points, sample))
+        points = spread(calls, sample, f"{seed} {name}")
     hits = 0
     for k in points:
         job.reset()
@@ -304,7 +346,7 @@ def sweep(job: Job, name: str, *, sample: int = 0, seed: int = 0, variant: str =
             wrong.append(f"{where}: ranges after running again")
         wrong += [f"{where}: after running again, the ledger lies: {lie}" for lie in lies(job.out)]
     seconds = round(time.monotonic() - begun, 1)
-    return {"points": hits, "wrong": wrong, "ends": dict(ends), "calls": count.seen, "seconds": seconds}
+    return {"points": hits, "wrong": wrong, "ends": dict(ends), "calls": list(calls), "seconds": seconds}
 
 
 def follow(job: Job, *, variant: str = "") -> dict[str, object]:
@@ -358,7 +400,7 @@ def main() -> None:
     parser.add_argument("--job", choices=JOBS, default="mirror")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--sample", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", default="0")
     parser.add_argument("--variant", default="")
     options = parser.parse_args()
     prepare_to_fork()
@@ -368,11 +410,13 @@ def main() -> None:
     job = kind(options.place, JOBS[options.job], options.workers)
     job.prepare()
     result = {}
+    calls = census(job, [name for name in options.fault if name != "slow"], options.variant)
+    how = {"sample": options.sample, "seed": f"{options.seed} {options.job} {options.workers}"}
     for name in options.fault:
         if name == "slow":
             result[name] = follow(job, variant=options.variant)
         else:
-            result[name] = sweep(job, name, sample=options.sample, seed=options.seed, variant=options.variant)
+            result[name] = sweep(job, name, calls[name], variant=options.variant, **how)
     print(json.dumps(result))
 
 

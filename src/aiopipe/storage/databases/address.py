@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from aiopipe.errors import UsageError, nearest
 from aiopipe.storage.urls import is_url
@@ -25,6 +25,17 @@ class Address:
     database: str
     table: str
     shown: str
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The password in the address, as it is written, as it is meant, and the pieces a parser may take it for."""
+        if self.scheme == "sqlite":
+            return ()
+        user, _, _ = self.database.partition("://")[2].rpartition("@")
+        asked = [value for name, value in parse_qsl(urlsplit(self.database).query) if "password" in name]
+        whole = [secret for secret in (user.partition(":")[2], *asked) if secret]
+        pieces = [piece for secret in whole for piece in re.split(r"[/:?#@]", secret) if len(piece) > 2]
+        return tuple(dict.fromkeys(form for secret in (*whole, *pieces) for form in (secret, unquote(secret))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,8 @@ def address_of(to: str) -> Address | None:
             hint=nearest(scheme, (*WRITABLE, "https", "tcp", "unix")),
         )
     rest, _, table = to.partition("#")
+    if "@" in table and scheme == "postgresql":  # a # in a password
+        rest, _, table = to.rpartition("#")
     table = table.strip()
     if not table or re.search(r"[\s;\"'\0]", table):
         raise UsageError(f"{_bare(rest)!r} names no table", stage="write", hint=_HINT)
@@ -68,9 +81,9 @@ def address_of(to: str) -> Address | None:
 
 def _bare(url: str) -> str:
     """The address without a password and a query, which may hold one."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}"
+    scheme, _, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")  # the last one: a password may hold one, and a slash, as people write them
+    return f"{scheme}://{re.split('[:/?]', user)[0]}{at}{host.partition('?')[0]}"
 
 
 def unit_name(relative: str) -> str:

@@ -27,8 +27,10 @@ class PostgresTable(Table):
     mark = "%s"
     bytes_type = "BYTEA"
 
-    def __init__(self, address: Address, filling: Filling) -> None:
-        super().__init__(address, filling)
+    looks = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+    def __init__(self, address: Address, filling: Filling, *, reading: bool = False) -> None:
+        super().__init__(address, filling, reading=reading)
         try:
             import psycopg
         except ImportError:
@@ -83,6 +85,10 @@ class PostgresTable(Table):
             (self.name.replace("%%", "%"),),
         )
         return dict(rows) if rows else None
+
+    def has(self, name: str) -> bool:
+        """See Table.has."""
+        return self.execute("SELECT to_regclass(%s)", (name,))[0][0] is not None
 
     def keys(self) -> list[tuple[str, ...]]:
         """The primary key, then unique indices that hold for all rows and on columns."""
@@ -167,7 +173,7 @@ class PostgresTable(Table):
                 hint="wait until the other one is done, then run again: what is finished is passed over",
             )
         hint = "look at the table, then run again" if code else "check the address, and that the server runs"
-        return cannot(self.address, reason, hint)
+        return cannot(self.address, reason, hint, reading=self.reading)
 
     def disconnect(self) -> None:
         """Close; what is not committed was never there."""

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from aiopipe.errors import AiopipeError, LockedError
 from aiopipe.storage.databases.address import Address, Filling
@@ -23,20 +24,29 @@ class SqliteTable(Table):
     Error = sqlite3.Error
     begins = "BEGIN IMMEDIATE"
 
-    def __init__(self, address: Address, filling: Filling, patience: float | None = None) -> None:
-        super().__init__(address, filling)
+    def __init__(
+        self, address: Address, filling: Filling, patience: float | None = None, *, reading: bool = False
+    ) -> None:
+        super().__init__(address, filling, reading=reading)
         self._patience = patience = PATIENCE if patience is None else patience
+        if reading and not os.path.isfile(address.database):
+            raise cannot(address, "there is no such file", "check the path; write makes the database", reading=True)
         directory = os.path.dirname(os.path.abspath(address.database))
         if not os.path.isdir(directory):
             raise cannot(address, f"there is no directory {directory}", "make it first")
         try:
             self._connection = sqlite3.connect(
-                address.database, timeout=patience, isolation_level=None, check_same_thread=False
+                f"file:{quote(os.path.abspath(address.database))}?mode=rw" if reading else address.database,
+                timeout=patience,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=reading,
             )
         except sqlite3.Error as error:
             raise self.trouble(error) from error
         try:
-            self.execute("PRAGMA synchronous = FULL")
+            # Only to look means: nothing of ours. What a killed program left half is taken back by any reader.
+            self.execute("PRAGMA query_only = ON" if reading else "PRAGMA synchronous = FULL")
             self.known = self.columns()
         except sqlite3.Error as error:
             self._connection.close()
@@ -50,6 +60,10 @@ class SqliteTable(Table):
         """Columns but generated ones (hidden, in SQLite's words)."""
         rows = self.execute(f"PRAGMA table_xinfo({self.name})").fetchall()
         return {row[1]: row[2] for row in rows if row[6] == 0} if rows else None
+
+    def has(self, name: str) -> bool:
+        """See Table.has."""
+        return bool(self.execute(f"PRAGMA table_info({self.quote(name)})").fetchall())
 
     @property
     def name(self) -> str:
@@ -105,7 +119,8 @@ class SqliteTable(Table):
             sqlite3.SQLITE_NOTADB: "name another file: this one is no SQLite database",
             sqlite3.SQLITE_CONSTRAINT: "look at the table's constraints and triggers",
         }
-        return cannot(self.address, str(error), hints.get(code, "look at the table, then run again"))
+        hint = hints.get(code, "look at the table, then run again")
+        return cannot(self.address, str(error), hint, reading=self.reading)
 
     def disconnect(self) -> None:
         """Close; what is not committed was never there."""

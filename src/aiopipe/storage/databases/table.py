@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from aiopipe.errors import AiopipeError, OutputError, UnknownNameError, UsageError, nearest
+from aiopipe.errors import AiopipeError, InputError, OutputError, UnknownNameError, UsageError, nearest
 from aiopipe.storage.databases.address import Address, Filling, unit_name
 from aiopipe.storage.databases.rows import Rows
 
@@ -78,8 +78,9 @@ class Table(ABC):
     mark = "?"  # stands for a parameter
     bytes_type = "BLOB"
 
-    def __init__(self, address: Address, filling: Filling) -> None:
+    def __init__(self, address: Address, filling: Filling, *, reading: bool = False) -> None:
         self.address = address
+        self.reading = reading
         self.filling = filling
         self.guard = threading.RLock()
         self.known: dict[str, str] | None = None
@@ -96,6 +97,10 @@ class Table(ABC):
     @abstractmethod
     def columns(self) -> dict[str, str] | None:
         """The table's columns that can be written, with their types; None where there is no table."""
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is a table of that name."""
 
     @abstractmethod
     def keys(self) -> list[tuple[str, ...]]:
@@ -156,6 +161,7 @@ class Table(ABC):
                 self.known = self.columns()
 
     begins = "BEGIN"
+    looks = "BEGIN"  # a transaction in which all is seen as it was at one moment
 
     @alone
     def commit(self) -> None:
@@ -328,6 +334,39 @@ class Table(ABC):
         return list(self.execute(text, (self.address.table, *given)))
 
     @alone
+    def look(self) -> None:
+        """Begin to read: what is asked for from here on is of one moment."""
+        self.execute(self.looks)
+        self.known = self.columns()
+
+    @alone
+    def noted(self) -> list[str]:
+        """The tables of this database that have a ledger."""
+        if not self.has("_aiopipe_units"):
+            return []
+        return [name for (name,) in self.execute("SELECT DISTINCT tbl FROM _aiopipe_units ORDER BY tbl")]
+
+    @alone
+    def notes(self) -> list[tuple[Any, ...]]:
+        """As `units`, also where the table itself has been dropped."""
+        return self._select("1 = 1 ORDER BY path")
+
+    @alone
+    def counts(self, column: str | None) -> dict[str | None, int]:
+        """How many rows the table holds of each unit, by its unit column; without one, of all together."""
+        found = self._column(column) if column is not None else None
+        if found is None:
+            [(count,)] = self.execute(f"SELECT count(*) FROM {self.name}")
+            return {None: count}
+        unit = self.quote(found)
+        return dict(list(self.execute(f"SELECT {unit}, count(*) FROM {self.name} GROUP BY {unit}")))
+
+    @alone
+    def has_column(self, name: str) -> bool:
+        """Whether the table has a column of that name."""
+        return self.known is not None and self._column(name) is not None
+
+    @alone
     def note(self, rows: Sequence[Sequence[Any]]) -> None:
         """Write rows of the ledger: the values of COLUMNS without the first. In a transaction with the units' rows."""
         updates = ", ".join(f"{c} = excluded.{c}" for c in COLUMNS if c not in ("tbl", "path"))
@@ -400,6 +439,10 @@ class Table(ABC):
         return ", ".join([self.mark] * count)
 
 
-def cannot(address: Address, why: str, hint: str) -> OutputError:
-    """An error of this table."""
+def cannot(address: Address, why: str, hint: str, *, reading: bool = False) -> AiopipeError:
+    """An error of this table. What a database says of an address may hold a piece of it: never the password."""
+    for secret in address.secrets:
+        why = why.replace(secret, "***")
+    if reading:
+        return InputError(f"cannot read {address.shown}: {why}", hint=hint)
     return OutputError(f"cannot write {address.shown}: {why}", stage="write", hint=hint)
