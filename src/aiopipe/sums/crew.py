@@ -16,10 +16,9 @@ from collections.abc import Callable
 from aiopipe.errors import WorkerError
 from aiopipe.sums.engine import Run
 from aiopipe.sums.frames import receive, revived, send
-from aiopipe.sums.lanes import Done
 from aiopipe.sums.processes import Worker, begin
 from aiopipe.sums.runners import Local, Work
-from aiopipe.sums.schedule import Job, Piece
+from aiopipe.sums.schedule import Done, Job, Piece
 
 __all__ = ["Crew", "Remote"]
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
 
 from aiopipe.errors import UsageError
 from aiopipe.sums.model import FileHash, Found, Problem
 from aiopipe.sums.schedule import Schedule
 from aiopipe.sums.walk import Walk, WalkOptions, as_bytes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
     Source = AnyPath | Sequence[AnyPath] | Found | Problem
     Paths = AnyPath | Iterable[AnyPath] | Iterable[Found | Problem] | AsyncIterable[Source]

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm
 from aiopipe.sums.model import FileHash
+from aiopipe.sums.tuples import NamedTuple
 
 __all__ = ["FORMATS", "Style", "escape", "header", "renderer"]
 

@@ -12,31 +12,33 @@ import contextlib
 import os
 import signal
 import sys
-import threading
-from typing import Protocol
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class _Process(Protocol):
+        """What a forked process and `subprocess.Popen` have in common."""
+
+        def kill(self) -> None:
+            """End it at once."""
+
+        def wait(self) -> int:
+            """Its exit code, when it has ended."""
+
+        def poll(self) -> int | None:
+            """Its exit code, or None while it runs."""
+
+
 __all__ = ["Worker", "begin", "can_fork"]
 
 _COMMAND = "import sys; sys.path[:] = {path!r}; from aiopipe.sums.worker import main; main()"
 _PIPE = 1 << 20  # holds some jobs, and their answers: neither end waits for the other to look
-
-
-class _Process(Protocol):
-    """What a forked process and `subprocess.Popen` have in common."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-    def wait(self) -> int:
-        """Its exit code, when it has ended."""
-
-    def poll(self) -> int | None:
-        """Its exit code, or None while it runs."""
 
 
 class Worker:
@@ -60,7 +62,8 @@ class Worker:
 
 def can_fork() -> bool:
     """Whether a fork is safe here and now: Linux, and no other thread of any library in this process."""
-    if sys.platform != "linux" or threading.active_count() != 1:
+    threading = sys.modules.get("threading")  # where nobody has imported it, nobody has begun a thread with it
+    if sys.platform != "linux" or (threading is not None and threading.active_count() != 1):
         return False
     try:
         return len(os.listdir("/proc/self/task")) == 1

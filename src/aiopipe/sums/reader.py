@@ -14,7 +14,6 @@ import signal
 import stat
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 try:
     import fcntl
@@ -24,6 +23,11 @@ except ImportError:  # Windows
 from aiopipe.sums.algorithms import Algorithm, algorithm
 from aiopipe.sums.machine import local_devices
 from aiopipe.sums.model import IRREGULAR, OK, UNREADABLE, UNSTABLE, VANISHED, FileHash, Signature
+from aiopipe.sums.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["LARGE", "TINY", "Outcome", "Reader"]
 

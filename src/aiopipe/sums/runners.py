@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 from aiopipe.sums.model import OK, FileHash
 from aiopipe.sums.reader import Outcome, Reader
 from aiopipe.sums.schedule import Job, Piece
+from aiopipe.sums.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Local", "Rendered", "Work", "make_reader", "make_wrap"]
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from typing import NoReturn
 
 from aiopipe.sums.frames import Wire, plain
 from aiopipe.sums.runners import Work, make_reader, make_wrap, pieces_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["main", "serve"]
 
