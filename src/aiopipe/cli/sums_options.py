@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import stat
 import sys
 import time
 
 from aiopipe.cli.declared import Option
 from aiopipe.errors import EXIT_TERMINATED, InputError, UsageError
+from aiopipe.sums.signals import signals
 from aiopipe.sums.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -315,7 +315,7 @@ def terminable() -> Iterator[None]:
     def on_term(*_: object) -> None:
         raise Terminated(EXIT_TERMINATED)
 
-    previous = signal.signal(signal.SIGTERM, on_term)
+    previous = signals.signal(signals.SIGTERM, on_term)
     threshold = gc.get_threshold()
     gc.enable()
     gc.set_threshold(100_000, 50, 50)  # millions of small tuples, no cycles: 5 % of the time otherwise
@@ -323,7 +323,7 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*threshold)
-        signal.signal(signal.SIGTERM, previous)
+        signals.signal(signals.SIGTERM, previous)
 
 
 @contextlib.contextmanager

@@ -164,6 +164,6 @@ def _tried(entries: list[Entry], candidates: list[str], base: bytes) -> str:
     for _, path, entry in sorted(sized, key=lambda each: each[0])[:2]:
         for name in candidates:
             [result] = Reader((name,)).run([path], follow=True, alone=True).results
-            if result is not None and result.digests == entry.digests:
+            if isinstance(result, FileHash) and result.digests == entry.digests:
                 return name
     return candidates[0]

@@ -131,6 +131,7 @@ class Crew:
     def submit(self, job: Job) -> None:
         """Queue a job for whoever is free first."""
         (self._large if job.alone else self._queue).append(job)
+        self._hand_out()  # now and not when there is nothing else to do: the walk may be long
 
     def wait(self, seconds: float) -> list[Done]:
         """What was done; a job of small files that no worker has room for is done here and now."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+from aiopipe.sums.signals import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ def _forked(source: int, target: int) -> _Process:
     if pid:
         return _Child(pid)
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
+        signals.signal(signals.SIGTERM, signals.SIG_DFL)
+        signals.set_wakeup_fd(-1)
         # To where a spawned worker has them, and nothing else stays open: not the ends of other workers' pipes, which
         # would never see that this run has ended, and not a file or database that the parent is writing.
         source, target = (fcntl.fcntl(end, fcntl.F_DUPFD, 3) for end in (source, target))
@@ -132,7 +133,7 @@ class _Child:
 
     def kill(self) -> None:
         if self.poll() is None:
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, signals.SIGKILL)
 
     def wait(self) -> int:
         return self._waited(0)
