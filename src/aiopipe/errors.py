@@ -23,9 +23,11 @@ Each message says where (path, line, record, byte) and each carries a hint: what
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Self
+
     from aiopipe.model import Position
 
 __all__ = [

@@ -1,14 +1,25 @@
-"""The command line. Click only; each command's heavy imports happen when it runs, so `--help` stays quick."""
+"""The command line: which commands there are, and their outcome as an exit code.
+
+Nothing here imports click, and commands are imported when they run: `hash` has often ended before click would be there
+(see `aiopipe.cli.declared`), and `--help` stays quick. The commands as click has them are in `aiopipe.cli.commands`.
+"""
 
 from __future__ import annotations
 
-import gc
 import importlib
-from collections.abc import Sequence
+import os
+import sys
 
-import click
+from aiopipe.errors import EXIT_FAILED, EXIT_INTERRUPTED, AiopipeError
 
-from aiopipe.errors import EXIT_DONE, EXIT_INTERRUPTED, AiopipeError, UsageError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiopipe.cli.commands import LazyGroup, group
+    from aiopipe.cli.declared import Command
+
+__all__ = ["COMMANDS", "QUICK", "LazyGroup", "group", "main"]
 
 # word -> (module, attribute, one line of help). A table and not imports: `aiopipe --help` must answer
 # in under 150 ms, so a command's module is imported only when that command runs.
@@ -29,72 +40,45 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bag": ("aiopipe.cli.bag", "bag", "Make or validate a bag (BagIt, RFC 8493)."),
 }
 # Commands that are often over in less time than Python takes to start and to clean up: see `aiopipe.__main__`.
-QUICK = ("hash", "check", "dupes")
-
-
-class LazyGroup(click.Group):
-    """A group that knows its commands' names and help without importing them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: D102
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), attribute)
-        if cmd_name not in QUICK:  # those do it when they have imported what they need
-            gc.enable()
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
-
-    def resolve_command(  # noqa: D102
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        from aiopipe.errors import nearest
-
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from aiopipe.stages import words
-
-            if args[0] in words():
-                raise UsageError(f"{args[0]} is a stage, and no command", hint=f"aiopipe pipe {' '.join(args[:2])} ...")
-            raise click.UsageError(f"no command {args[0]!r}; {nearest(args[0], COMMANDS)}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
-@click.version_option(package_name="aiopipe-csv", prog_name="aiopipe")
-def group() -> None:
-    """Pipe directories of files and CSVs through async transforms.
-
-    Lossless, in bounded memory, with nothing half written.
-
-    \b
-    aiopipe pipe read 'in/*.csv' then filter 'amount > 100' then write out/
-
-    Completion, for bash (zsh_source and fish_source are there as well):
-
-    \b
-    eval "$(_AIOPIPE_COMPLETE=bash_source aiopipe)"
-    """
+QUICK = ("hash", "check", "dupes", "audit", "diff")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors go to stderr, each with what to do next."""
-    try:
-        result = group.main(args=None if argv is None else list(argv), prog_name="aiopipe", standalone_mode=False)
-    except click.exceptions.Abort:
-        return EXIT_INTERRUPTED
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return error.exit_code
-    except (click.ClickException, AiopipeError) as error:
-        from aiopipe.cli.failures import show_click, show_failure
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] and words[0] in QUICK and sys.platform != "win32" and "_AIOPIPE_COMPLETE" not in os.environ:
+        from aiopipe.cli.declared import Command
 
-        show_click(error) if isinstance(error, click.ClickException) else show_failure(error)
+        module, attribute, _ = COMMANDS[words[0]]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, Command)
+        given = command.parse(words[1:])
+        if given is not None:
+            return _run(command, given)
+    from aiopipe.cli.commands import run
+
+    return run(words)
+
+
+def _run(command: Command, given: dict[str, object]) -> int:
+    """Run a command without click, which would end it in the same ways."""
+    try:
+        return command.run(**given)
+    except (EOFError, KeyboardInterrupt):
+        sys.stderr.write("\n")  # behind the ^C of the terminal
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone. What is still buffered goes nowhere, without a complaint at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except AiopipeError as error:
+        from aiopipe.cli.failures import show_failure
+
+        show_failure(error)
         return error.exit_code
-    return result if isinstance(result, int) else EXIT_DONE
+
+
+def __getattr__(name: str) -> object:
+    if name in ("LazyGroup", "group"):
+        return getattr(importlib.import_module("aiopipe.cli.commands"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

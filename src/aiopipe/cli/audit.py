@@ -5,31 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any
-
-import click
 
 from aiopipe.cli import sums_options as shared
+from aiopipe.cli.declared import Argument, Command, Option
 from aiopipe.errors import EXIT_DONE, EXIT_FAILED, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-@click.command("audit")
-@click.argument("manifest", type=click.Path())
-@click.argument("directory", type=click.Path(), default=".")
-@click.option(
-    "-a",
-    "--algorithm",
-    "algorithms",
-    multiple=True,
-    metavar="ALG",
-    help="How lines that do not say so were hashed.",
-)
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
-@click.option("--update", is_flag=True, help="Write the manifest again, as the tree is now.")
-@click.option("-v", "--verbose", is_flag=True, help="Also a line for every file that is ok.")
-@shared.walk_options
-@shared.lane_options
-def audit(
+
+def _audit_command(
     manifest: str,
     directory: str,
     algorithms: tuple[str, ...],
@@ -83,6 +69,28 @@ def audit(
     shared.print_counts(run.counts, f"{shared.plural(seen, 'file')} seen", walk.skipped, opened.bad_lines)
     clean = set(run.counts) <= {"ok"} and not opened.bad_lines
     return EXIT_DONE if clean else EXIT_FAILED
+
+
+audit = Command(
+    "audit",
+    _audit_command,
+    [
+        Argument("manifest"),
+        Argument("directory", default="."),
+        Option(
+            "-a",
+            "--algorithm",
+            "algorithms",
+            many=True,
+            metavar="ALG",
+            help="How lines that do not say so were hashed.",
+        ),
+        Option("--format", "form", choices=["text", "jsonl"], default="text", shown=True, help=""),
+        Option("--update", flag=True, help="Write the manifest again, as the tree is now."),
+        Option("-v", "--verbose", flag=True, help="Also a line for every file that is ok."),
+    ],
+    {"choice": shared.WALK, "lanes": shared.LANES},
+)
 
 
 def _writer(out: Any, manifest: Any, run: Any) -> Any:

@@ -7,6 +7,7 @@ import os
 import click
 
 from aiopipe.cli import sums_options as shared
+from aiopipe.cli.declared import Argument, Command, Option
 from aiopipe.errors import EXIT_DONE, EXIT_FAILED, UsageError
 
 
@@ -15,19 +16,7 @@ def bag() -> None:
     """Make a bag of a directory (RFC 8493, BagIt 1.0), or validate one."""
 
 
-@bag.command("create")
-@click.argument("directory", type=click.Path())
-@click.option(
-    "-a",
-    "--algorithm",
-    "algorithms",
-    multiple=True,
-    metavar="ALG[,ALG...]",
-    help="A manifest for each. [default: sha512]",
-)
-@click.option("--info", multiple=True, metavar="KEY=VALUE", help="A line of bag-info.txt; may be repeated.")
-@shared.lane_options
-def create(
+def _create(
     directory: str,
     algorithms: tuple[str, ...],
     info: tuple[str, ...],
@@ -54,15 +43,11 @@ def create(
             files, size = make(os.fsencode(directory), options, facts, tick=bar.tick)
         finally:
             bar.clear()
-    click.echo(f"aiopipe: {directory}: a bag of {shared.plural(files, 'file')}, {shared.human(size)}", err=True)
+    shared.say(f"aiopipe: {directory}: a bag of {shared.plural(files, 'file')}, {shared.human(size)}")
     return EXIT_DONE
 
 
-@bag.command("validate")
-@click.argument("directories", nargs=-1, required=True, type=click.Path())
-@click.option("--fast", is_flag=True, help="Read no payload: only what should be there, how many files and bytes.")
-@shared.lane_options
-def validate(directories: tuple[str, ...], fast: bool, lanes: shared.Lanes) -> int:
+def _validate(directories: tuple[str, ...], fast: bool, lanes: shared.Lanes) -> int:
     """Say everything that is wrong with the bags in DIRECTORIES. Exits 0 when nothing is, else 1.
 
     \b
@@ -87,5 +72,37 @@ def validate(directories: tuple[str, ...], fast: bool, lanes: shared.Lanes) -> i
             good &= not problems
             state = shared.plural(problems, "problem") if problems else "complete" if fast else "valid"
             seen = f"{shared.plural(check.files, 'file')}, {shared.human(check.size)}"
-            click.echo(f"aiopipe: {directory}: {state}; {seen}", err=True)
+            shared.say(f"aiopipe: {directory}: {state}; {seen}")
     return EXIT_DONE if good else EXIT_FAILED
+
+
+_COMMANDS = (
+    Command(
+        "create",
+        _create,
+        [
+            Argument("directory"),
+            Option(
+                "-a",
+                "--algorithm",
+                "algorithms",
+                many=True,
+                metavar="ALG[,ALG...]",
+                help="A manifest for each. [default: sha512]",
+            ),
+            Option("--info", many=True, metavar="KEY=VALUE", help="A line of bag-info.txt; may be repeated."),
+        ],
+        {"lanes": shared.LANES},
+    ),
+    Command(
+        "validate",
+        _validate,
+        [
+            Argument("directories", many=True),
+            Option("--fast", flag=True, help="Read no payload: only what should be there, how many files and bytes."),
+        ],
+        {"lanes": shared.LANES},
+    ),
+)
+for command in _COMMANDS:
+    bag.add_command(command.as_click())

@@ -6,30 +6,12 @@ import os
 import sys
 from collections import Counter
 
-import click
-
 from aiopipe.cli import sums_options as shared
+from aiopipe.cli.declared import Argument, Command, Option
 from aiopipe.errors import EXIT_DONE, EXIT_FAILED, AiopipeError
 
 
-@click.command("check")
-@click.argument("manifests", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-a",
-    "--algorithm",
-    "algorithms",
-    multiple=True,
-    metavar="ALG[,ALG...]",
-    help="How lines that do not say so were hashed. [default: found out]",
-)
-@click.option("--base", metavar="DIR", help="Names are relative to DIR. [default: the current directory]")
-@click.option("--quiet", is_flag=True, help="No line for a file that is all right.")
-@click.option("--status", is_flag=True, help="Print nothing; the exit code tells.")
-@click.option("--strict", is_flag=True, help="Lines that are not understood are a failure.")
-@click.option("--ignore-missing", is_flag=True, help="Say nothing about files that are not there.")
-@click.option("-w", "--warn", is_flag=True, help="Name each line that is not understood.")
-@shared.lane_options
-def check(
+def _check_command(
     manifests: tuple[str, ...],
     algorithms: tuple[str, ...],
     base: str | None,
@@ -62,9 +44,33 @@ def check(
             except AiopipeError as error:
                 if len(manifests) == 1:
                     raise
-                click.echo(f"aiopipe: {error}", err=True)
+                shared.say(f"aiopipe: {error}")
                 good = False
     return EXIT_DONE if good else EXIT_FAILED
+
+
+check = Command(
+    "check",
+    _check_command,
+    [
+        Argument("manifests", many=True),
+        Option(
+            "-a",
+            "--algorithm",
+            "algorithms",
+            many=True,
+            metavar="ALG[,ALG...]",
+            help="How lines that do not say so were hashed. [default: found out]",
+        ),
+        Option("--base", metavar="DIR", help="Names are relative to DIR. [default: the current directory]"),
+        Option("--quiet", flag=True, help="No line for a file that is all right."),
+        Option("--status", flag=True, help="Print nothing; the exit code tells."),
+        Option("--strict", flag=True, help="Lines that are not understood are a failure."),
+        Option("--ignore-missing", flag=True, help="Say nothing about files that are not there."),
+        Option("-w", "--warn", flag=True, help="Name each line that is not understood."),
+    ],
+    {"lanes": shared.LANES},
+)
 
 
 class _Check:
@@ -130,12 +136,12 @@ class _Check:
             return None
         if not self.status:
             self.progress.clear()
-            click.echo(f"aiopipe: {shared.shown(name)}: {reason}", err=True)
+            shared.say(f"aiopipe: {shared.shown(name)}: {reason}")
         return _shown(name) + b": FAILED open or read\n"
 
     def _bad_line(self, number: int) -> None:
         if self.warn and not self.status:
-            click.echo(f"aiopipe: {self.name}: {number}: improperly formatted checksum line", err=True)
+            shared.say(f"aiopipe: {self.name}: {number}: improperly formatted checksum line")
 
     def _conclude(self, entries: int, bad_lines: int) -> bool:
         """The warnings and the summary, on standard error; True when all is well."""
@@ -166,7 +172,7 @@ class _Check:
 
     def _say(self, text: str) -> None:
         if not self.status:
-            click.echo(f"aiopipe: {text}", err=True)
+            shared.say(f"aiopipe: {text}")
 
 
 def _shown(name: bytes) -> bytes:

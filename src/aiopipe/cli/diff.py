@@ -5,18 +5,12 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-import click
-
 from aiopipe.cli import sums_options as shared
+from aiopipe.cli.declared import Argument, Command, Option
 from aiopipe.errors import EXIT_DONE, EXIT_FAILED
 
 
-@click.command("diff")
-@click.argument("old", type=click.Path())
-@click.argument("new", type=click.Path())
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
-@click.option("-v", "--verbose", is_flag=True, help="Also a line for every file that is the same.")
-def diff(old: str, new: str, form: str, verbose: bool) -> int:
+def _diff_command(old: str, new: str, form: str, verbose: bool) -> int:
     """Compare the manifests OLD and NEW: ok, changed, bit rot, moved, new, missing. No file is read.
 
     They may be of different formats. Exits 0 when nothing differs, else 1.
@@ -45,3 +39,15 @@ def diff(old: str, new: str, form: str, verbose: bool) -> int:
     bad = first.bad_lines + second.bad_lines
     shared.print_counts(counts, f"{second.entries:,} entries against {first.entries:,}", Counter(), bad)
     return EXIT_DONE if set(counts) <= {"ok"} and not bad else EXIT_FAILED
+
+
+diff = Command(
+    "diff",
+    _diff_command,
+    [
+        Argument("old"),
+        Argument("new"),
+        Option("--format", "form", choices=["text", "jsonl"], default="text", shown=True, help=""),
+        Option("-v", "--verbose", flag=True, help="Also a line for every file that is the same."),
+    ],
+)

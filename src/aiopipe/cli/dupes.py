@@ -7,49 +7,19 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import click
 
 from aiopipe.cli import sums_options as shared
+from aiopipe.cli.declared import Argument, Command, Option
 from aiopipe.errors import EXIT_DONE, EXIT_FAILED, UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from aiopipe.sums.dupes import Group
 
 
-@click.command("dupes")
-@click.argument("paths", nargs=-1, required=True, type=click.Path())
-@click.option("--format", "form", type=click.Choice(["text", "jsonl", "csv"]), default="text", show_default=True)
-@click.option(
-    "-z", "--zero", is_flag=True, help="Text with names as they are, ended by NUL; an empty one ends a group."
-)
-@click.option(
-    "--min-size",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    help="Leave smaller files alone (bytes).",
-)
-@click.option("-a", "--algorithm", metavar="ALG", help="[default: blake3 where it is installed, else sha256]")
-@click.option(
-    "--action",
-    type=click.Choice(["report", "hardlink", "reflink", "delete"]),
-    default="report",
-    show_default=True,
-    help="What to make of every copy but one.",
-)
-@click.option(
-    "--keep",
-    type=click.Choice(["oldest", "newest", "shortest"]),
-    default="oldest",
-    show_default=True,
-    help="Which copy stays.",
-)
-@click.option("--apply", is_flag=True, help="Do it; without this, say what would be done.")
-@shared.walk_options
-@shared.lane_options
-def dupes(
+def _dupes_command(
     paths: tuple[str, ...],
     form: str,
     zero: bool,
@@ -108,8 +78,43 @@ def dupes(
     bad = f"; {trouble:,} failed" if trouble else ""
     dry = "; nothing was changed: add --apply" if action != "report" and not apply and copies else ""
     seen = f"{shared.plural(search.files, 'file')} seen"
-    click.echo(f"aiopipe: {seen}: {found}{bad}{shared.skipped_clause(walk.skipped)}{dry}", err=True)
+    shared.say(f"aiopipe: {seen}: {found}{bad}{shared.skipped_clause(walk.skipped)}{dry}")
     return EXIT_FAILED if trouble else EXIT_DONE
+
+
+dupes = Command(
+    "dupes",
+    _dupes_command,
+    [
+        Argument("paths", many=True),
+        Option("--format", "form", choices=["text", "jsonl", "csv"], default="text", shown=True, help=""),
+        Option("-z", "--zero", flag=True, help="Text with names as they are, ended by NUL; an empty one ends a group."),
+        Option("--min-size", least=0, default=1, shown=True, help="Leave smaller files alone (bytes)."),
+        Option("-a", "--algorithm", metavar="ALG", help="[default: blake3 where it is installed, else sha256]"),
+        Option(
+            "--action",
+            choices=["report", "hardlink", "reflink", "delete"],
+            default="report",
+            shown=True,
+            help="What to make of every copy but one.",
+        ),
+        Option(
+            "--keep",
+            choices=["oldest", "newest", "shortest"],
+            default="oldest",
+            shown=True,
+            help="Which copy stays.",
+        ),
+        Option("--apply", flag=True, help="Do it; without this, say what would be done."),
+    ],
+    {"choice": shared.WALK, "lanes": shared.LANES},
+)
+
+
+def _tell(text: str) -> None:
+    """One line on standard output, now."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def _apart(roots: list[bytes]) -> list[bytes]:
@@ -134,7 +139,7 @@ def _carry_out(group: Group, action: str, keep: str, apply: bool) -> int:
     for step in plan(group, action, keep):
         told = f"{shared.shown(step.name)} (same as {shared.shown(step.keep)})"
         if not apply:
-            click.echo(f"would {action}: {told}")
+            _tell(f"would {action}: {told}")
             continue
         try:
             act(step)
@@ -143,7 +148,7 @@ def _carry_out(group: Group, action: str, keep: str, apply: bool) -> int:
             word = {"delete": "not deleted"}.get(action, f"not {action}ed")
             shared.report_failure(step.name, word, error.strerror or "")
         else:
-            click.echo(f"{action}: {told}")
+            _tell(f"{action}: {told}")
     return failures
 
 

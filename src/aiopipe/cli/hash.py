@@ -5,41 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
-
-import click
 
 from aiopipe.cli import sums_options as shared
+from aiopipe.cli.declared import Argument, Command, Option
 from aiopipe.errors import EXIT_DONE, EXIT_FAILED, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-@click.command("hash")
-@click.argument("paths", nargs=-1, type=click.Path())
-@click.option(
-    "-a",
-    "--algorithm",
-    "algorithms",
-    multiple=True,
-    metavar="ALG[,ALG...]",
-    help="One or several, in one read. [default: sha256]",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["gnu", "bsd", "hashdeep", "sfv", "jsonl", "csv"]),
-    help="How lines are written. [default: gnu for one algorithm, bsd for several]",
-)
-@click.option("--tag", is_flag=True, help="The same as --format bsd.")
-@click.option("-z", "--zero", is_flag=True, help="End lines with NUL, escape no names.")
-@click.option("-o", "--output", metavar="FILE", help="Write here, whole or not at all, and leave it out of the scan.")
-@click.option("--base", metavar="DIR", help="Write names as they are seen from DIR.")
-@click.option("--files-from", metavar="FILE", help="Also the files named in FILE, one a line; - is standard input.")
-@click.option("-0", "--null", is_flag=True, help="Names of --files-from end in NUL.")
-@shared.walk_options
-@shared.cache_options
-@shared.lane_options
-@click.option("-v", "--verbose", is_flag=True, help="Say what was done, on standard error.")
-def hash_(
+
+def _hash_command(
     paths: tuple[str, ...],
     algorithms: tuple[str, ...],
     form: str | None,
@@ -84,8 +60,39 @@ def hash_(
         with CacheWriter(remembered) as writer:
             forgotten = writer.prune(roots)
         if verbose:
-            click.echo(f"aiopipe: {shared.plural(forgotten, 'file')} forgotten", err=True)
+            shared.say(f"aiopipe: {shared.plural(forgotten, 'file')} forgotten")
     return code
+
+
+hash_ = Command(
+    "hash",
+    _hash_command,
+    [
+        Argument("paths", many=True, required=False),
+        Option(
+            "-a",
+            "--algorithm",
+            "algorithms",
+            many=True,
+            metavar="ALG[,ALG...]",
+            help="One or several, in one read. [default: sha256]",
+        ),
+        Option(
+            "--format",
+            "form",
+            choices=["gnu", "bsd", "hashdeep", "sfv", "jsonl", "csv"],
+            help="How lines are written. [default: gnu for one algorithm, bsd for several]",
+        ),
+        Option("--tag", flag=True, help="The same as --format bsd."),
+        Option("-z", "--zero", flag=True, help="End lines with NUL, escape no names."),
+        Option("-o", "--output", metavar="FILE", help="Write here, whole or not at all, and leave it out of the scan."),
+        Option("--base", metavar="DIR", help="Write names as they are seen from DIR."),
+        Option("--files-from", metavar="FILE", help="Also the files named in FILE, one a line; - is standard input."),
+        Option("-0", "--null", flag=True, help="Names of --files-from end in NUL."),
+    ],
+    {"choice": shared.WALK, "cached": shared.CACHE, "lanes": shared.LANES},
+    [Option("-v", "--verbose", flag=True, help="Say what was done, on standard error.")],
+)
 
 
 def _hash(
@@ -139,7 +146,7 @@ def _hash(
         summary = f"{shared.plural(progress.files, 'file')} hashed, {shared.human(progress.size)}"
         without = f"; {failed:,} without a digest" if failed else ""
         without += f"; {rotten:,} with bit rot" if rotten else ""
-        click.echo(f"aiopipe: {summary}{without}{shared.skipped_clause(walk.skipped)}", err=True)
+        shared.say(f"aiopipe: {summary}{without}{shared.skipped_clause(walk.skipped)}")
     return EXIT_FAILED if failed or rotten else EXIT_DONE
 
 

@@ -26,7 +26,7 @@ from aiopipe.cli.text import blocks, wrapped_shell
 from aiopipe.errors import UnknownNameError, UsageError, nearest
 from aiopipe.options import NESTED, Option, options_of
 from aiopipe.stage import Branch, Pipeline, Sink, Source, Stage, branch_of, in_the_middle, join, stream_of
-from aiopipe.stages import find_stage, make_stage, words
+from aiopipe.stages import TABLE, find_stage, make_stage, words
 
 __all__ = ["command_of", "pipeline_of"]
 
@@ -97,7 +97,8 @@ def _swallowed(segment: Segment, source: bool, complete: bool) -> str | None:
     """The word of a stage among a segment's arguments, where a `then` was surely forgotten before it."""
     if complete and not source:
         return None  # a column may well be called filter
-    known = set(words())
+    # To look at what is installed takes as long as all the rest of this: it is for a line that is wrong already.
+    known = set(TABLE if complete else words())
     return next((a for a in segment.args[1:] if a in known and not os.path.lexists(a)), None)
 
 

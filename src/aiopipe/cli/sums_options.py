@@ -7,43 +7,43 @@ is spread) and `cached`.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import os
-import signal
 import stat
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
-import click
-
+from aiopipe.cli.declared import Option
 from aiopipe.errors import EXIT_TERMINATED, InputError, UsageError
+from aiopipe.sums.signals import signals
+from aiopipe.sums.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterator
+    from typing import Any, BinaryIO
+
     from aiopipe.sums.audit import Finding
     from aiopipe.sums.cache import CacheOptions
     from aiopipe.sums.engine import HashOptions
     from aiopipe.sums.walk import WalkOptions
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 __all__ = [
+    "CACHE",
+    "LANES",
+    "WALK",
     "Cached",
     "Choice",
     "Lanes",
     "Progress",
     "algorithm_names",
-    "cache_options",
-    "lane_options",
     "paths_from",
     "plural",
     "report_failure",
+    "say",
     "sink",
     "terminable",
-    "walk_options",
 ]
 
 
@@ -106,98 +106,70 @@ class Cached(NamedTuple):
         return CacheOptions(self.cache, self.cache_key, older)
 
 
-def _apply(function: F, name: str, kind: Any, options: list[Callable[[F], F]]) -> F:
-    """Give a command these options; it gets them as one object, its argument `name`."""
+WALK = (
+    Choice,
+    [
+        Option("--include", many=True, metavar="GLOB", help="Only files that match; may be repeated."),
+        Option("--exclude", many=True, metavar="GLOB", help="Not what matches, and nothing below such a directory."),
+        Option("--hidden/--no-hidden", flag=True, default=True, help="Names that begin with a dot. [default: yes]"),
+        Option(
+            "--symlinks",
+            choices=["skip", "follow"],
+            default="skip",
+            shown=True,
+            help="Symbolic links below a directory; loops are cut.",
+        ),
+        Option("-x", "--one-file-system", flag=True, help="Stay on the file system of each PATH."),
+    ],
+)
+"""Which files below a directory."""
 
-    @functools.wraps(function)
-    def gathered(**given: Any) -> Any:
-        return function(**{name: kind(*(given.pop(field) for field in kind._fields))}, **given)
+CACHE = (
+    Cached,
+    [
+        Option("--cache", metavar="FILE", help="Remember digests in FILE; read only what changed."),
+        Option(
+            "--cache-key",
+            choices=["ctime", "mtime", "size+mtime"],
+            default="ctime",
+            shown=True,
+            help="What must be as it was for a file to count as unchanged.",
+        ),
+        Option("--rehash-older", metavar="AGE", help="Read again what was hashed longer ago, such as 30d."),
+        Option("--rehash", flag=True, help="Read everything again, and tell where bits have rotted."),
+        Option("--prune", flag=True, help="Forget files that are no longer there below PATHS."),
+    ],
+)
+"""The cache."""
 
-    command: Any = gathered
-    for option in reversed(options):
-        command = option(command)
-    made: F = command
-    return made
-
-
-def walk_options(function: F) -> F:
-    """The options that choose files below a directory."""
-    return _apply(
-        function,
-        "choice",
-        Choice,
-        [
-            click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated."),
-            click.option(
-                "--exclude",
-                multiple=True,
-                metavar="GLOB",
-                help="Not what matches, and nothing below such a directory.",
-            ),
-            click.option("--hidden/--no-hidden", default=True, help="Names that begin with a dot. [default: yes]"),
-            click.option(
-                "--symlinks",
-                type=click.Choice(["skip", "follow"]),
-                default="skip",
-                show_default=True,
-                help="Symbolic links below a directory; loops are cut.",
-            ),
-            click.option("-x", "--one-file-system", is_flag=True, help="Stay on the file system of each PATH."),
-        ],
-    )
-
-
-def cache_options(function: F) -> F:
-    """The options of the cache."""
-    return _apply(
-        function,
-        "cached",
-        Cached,
-        [
-            click.option("--cache", metavar="FILE", help="Remember digests in FILE; read only what changed."),
-            click.option(
-                "--cache-key",
-                type=click.Choice(["ctime", "mtime", "size+mtime"]),
-                default="ctime",
-                show_default=True,
-                help="What must be as it was for a file to count as unchanged.",
-            ),
-            click.option("--rehash-older", metavar="AGE", help="Read again what was hashed longer ago, such as 30d."),
-            click.option("--rehash", is_flag=True, help="Read everything again, and tell where bits have rotted."),
-            click.option("--prune", is_flag=True, help="Forget files that are no longer there below PATHS."),
-        ],
-    )
+LANES = (
+    Lanes,
+    [
+        Option(
+            "-j",
+            "--jobs",
+            default="auto",
+            shown=True,
+            metavar="N",
+            help="Files read at once. auto: the cores; one on a rotating or network disk.",
+        ),
+        Option(
+            "--backend",
+            choices=["auto", "threads", "processes"],
+            default="auto",
+            shown=True,
+            help="What the lanes are; auto takes processes where they repay their start.",
+        ),
+        Option("--progress/--no-progress", flag=True, help="A line on standard error. [default: on a terminal]"),
+    ],
+)
+"""How the work is spread."""
 
 
-def lane_options(function: F) -> F:
-    """The options that say how the work is spread."""
-    return _apply(
-        function,
-        "lanes",
-        Lanes,
-        [
-            click.option(
-                "-j",
-                "--jobs",
-                default="auto",
-                show_default=True,
-                metavar="N",
-                help="Files read at once. auto: the cores; one on a rotating or network disk.",
-            ),
-            click.option(
-                "--backend",
-                type=click.Choice(["auto", "threads", "processes"]),
-                default="auto",
-                show_default=True,
-                help="What the lanes are; auto takes processes where they repay their start.",
-            ),
-            click.option(
-                "--progress/--no-progress",
-                default=None,
-                help="A line on standard error. [default: on a terminal]",
-            ),
-        ],
-    )
+def say(text: str) -> None:
+    """One line on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def jobs_number(text: str) -> int:
@@ -253,7 +225,7 @@ def shown(path: bytes) -> str:
 
 def report_failure(path: bytes, status: str, reason: str) -> None:
     """One line on standard error about a path without a digest."""
-    click.echo(f"aiopipe: {shown(path)}: {status}: {reason}", err=True)
+    say(f"aiopipe: {shown(path)}: {status}: {reason}")
 
 
 def skipped_clause(skipped: Counter[str]) -> str:
@@ -296,7 +268,7 @@ def print_counts(counts: Counter[str], seen: str, skipped: Counter[str], bad_lin
     """The summary of an audit: the words and how often each fell."""
     words = ", ".join(f"{counts[word]:,} {word}" for word in _WORDS if counts[word]) or "nothing"
     bad = f"; {plural(bad_lines, 'line')} of the manifest not understood" if bad_lines else ""
-    click.echo(f"aiopipe: {seen}: {words}{bad}{skipped_clause(skipped)}", err=True)
+    say(f"aiopipe: {seen}: {words}{bad}{skipped_clause(skipped)}")
 
 
 class Progress:
@@ -343,7 +315,7 @@ def terminable() -> Iterator[None]:
     def on_term(*_: object) -> None:
         raise Terminated(EXIT_TERMINATED)
 
-    previous = signal.signal(signal.SIGTERM, on_term)
+    previous = signals.signal(signals.SIGTERM, on_term)
     threshold = gc.get_threshold()
     gc.enable()
     gc.set_threshold(100_000, 50, 50)  # millions of small tuples, no cycles: 5 % of the time otherwise
@@ -351,7 +323,7 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*threshold)
-        signal.signal(signal.SIGTERM, previous)
+        signals.signal(signals.SIGTERM, previous)
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ Names are imported when they are first used: a worker process and `aiopipe --hel
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from aiopipe.sums.algorithms import algorithm, known_algorithms
     from aiopipe.sums.cache import CacheOptions

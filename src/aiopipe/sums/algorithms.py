@@ -12,21 +12,25 @@ import functools
 import importlib
 import zlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
 
 from aiopipe.errors import UnknownNameError, UsageError, nearest
+from aiopipe.sums.tuples import NamedTuple
 
-__all__ = ["Algorithm", "Hasher", "algorithm", "known_algorithms", "of_length", "of_tag"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Hasher(Protocol):
+        """What every algorithm gives: fed bytes, it says a digest in hexadecimal."""
+
+        def update(self, data: Any, /) -> Any:
+            """Take in more bytes."""
+
+        def hexdigest(self) -> str:
+            """The digest of all bytes so far, lower case."""
 
 
-class Hasher(Protocol):
-    """What every algorithm gives: fed bytes, it says a digest in hexadecimal."""
-
-    def update(self, data: Any, /) -> Any:
-        """Take in more bytes."""
-
-    def hexdigest(self) -> str:
-        """The digest of all bytes so far, lower case."""
+__all__ = ["Algorithm", "algorithm", "known_algorithms", "of_length", "of_tag"]
 
 
 class Algorithm(NamedTuple):

@@ -21,6 +21,10 @@ from aiopipe.errors import InputError, OutputError, UsageError
 from aiopipe.sums.model import OK, FileHash, Signature
 from aiopipe.sums.reader import Outcome, Reader
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from aiopipe.sums.reader import Results
+
 __all__ = ["CacheOptions", "CacheWriter", "CachedReader", "duration"]
 
 _RACY_NS = 2_000_000_000
@@ -119,11 +123,14 @@ class CachedReader(Reader):
         if alone:  # it was looked up when it was handed back as large; only a bit-rot verdict is missing
             outcome = super().run(paths, follow=follow, alone=True, algorithms=algorithms, seconds=seconds)
             rows = self._rows(paths, algorithms or self._asked)
-            judged = [each and self._judged(each, rows.get(each.path)) for each in outcome.results]
+            judged: Results = [
+                self._judged(each, rows.get(each.path)) if isinstance(each, FileHash) else each
+                for each in outcome.results
+            ]
             return outcome._replace(results=judged)
         wanted = algorithms or self._asked
         rows = self._rows(paths, wanted)
-        results: list[FileHash | None] = []
+        results: Results = []
         missing: list[int] = []
         stat, older = os.stat, self._options.rehash_older
         # 0 is everything, also what seems to have been hashed in the future.
@@ -161,7 +168,7 @@ class CachedReader(Reader):
             return Outcome(results, time.perf_counter() - begin, begun_ns)
         rest = super().run([paths[place] for place in missing], follow=follow, algorithms=algorithms, seconds=seconds)
         for place, result in zip(missing, rest.results, strict=False):
-            results[place] = result and self._judged(result, rows.get(result.path))
+            results[place] = self._judged(result, rows.get(result.path)) if isinstance(result, FileHash) else result
         if len(rest.results) < len(missing):
             del results[missing[len(rest.results)] :]
         return Outcome(results, time.perf_counter() - begin, begun_ns)

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import PurePath
-from typing import NamedTuple
 
 from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm, canonical, known_algorithms, of_length
@@ -19,6 +18,7 @@ from aiopipe.sums.engine import HashOptions, run_brief
 from aiopipe.sums.model import VANISHED, FileHash, Found
 from aiopipe.sums.parse import Entry, Manifest
 from aiopipe.sums.reader import Reader
+from aiopipe.sums.tuples import NamedTuple
 
 __all__ = ["Verdict", "check", "resolve_algorithms", "resolved"]
 
@@ -164,6 +164,6 @@ def _tried(entries: list[Entry], candidates: list[str], base: bytes) -> str:
     for _, path, entry in sorted(sized, key=lambda each: each[0])[:2]:
         for name in candidates:
             [result] = Reader((name,)).run([path], follow=True, alone=True).results
-            if result is not None and result.digests == entry.digests:
+            if isinstance(result, FileHash) and result.digests == entry.digests:
                 return name
     return candidates[0]

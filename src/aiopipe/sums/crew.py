@@ -16,10 +16,9 @@ from collections.abc import Callable
 from aiopipe.errors import WorkerError
 from aiopipe.sums.engine import Run
 from aiopipe.sums.frames import receive, revived, send
-from aiopipe.sums.lanes import Done
 from aiopipe.sums.processes import Worker, begin
 from aiopipe.sums.runners import Local, Work
-from aiopipe.sums.schedule import Job, Piece
+from aiopipe.sums.schedule import Done, Job, Piece
 
 __all__ = ["Crew", "Remote"]
 
@@ -132,6 +131,7 @@ class Crew:
     def submit(self, job: Job) -> None:
         """Queue a job for whoever is free first."""
         (self._large if job.alone else self._queue).append(job)
+        self._hand_out()  # now and not when there is nothing else to do: the walk may be long
 
     def wait(self, seconds: float) -> list[Done]:
         """What was done; a job of small files that no worker has room for is done here and now."""

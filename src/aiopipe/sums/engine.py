@@ -6,26 +6,26 @@ the same for programs with an event loop. All give the same results in the order
 
 from __future__ import annotations
 
-import contextlib
-import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm
 from aiopipe.sums.feed import Feeder
-from aiopipe.sums.lanes import Done, Lanes, Runner
 from aiopipe.sums.machine import choose_backend, cores, has_processes, lanes_for
 from aiopipe.sums.model import FileHash, Found, Problem
 from aiopipe.sums.processes import can_fork
 from aiopipe.sums.reader import TINY, Links
 from aiopipe.sums.runners import Local, Rendered, Work, make_reader, make_wrap
-from aiopipe.sums.schedule import Schedule
+from aiopipe.sums.schedule import Done, Schedule
+from aiopipe.sums.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from aiopipe.sums.cache import CacheOptions, CacheWriter
     from aiopipe.sums.formats import Style
+    from aiopipe.sums.lanes import Lanes, Runner
 
 __all__ = ["HashOptions", "Run", "run_batches", "run_brief", "run_rendered", "run_signed"]
 
@@ -33,11 +33,9 @@ Items = Iterable[Found | Problem]
 
 _LOCKED_SECONDS = 9e-6  # of a small file's time, what its thread holds the interpreter lock for
 _TICK = 0.1
-_PATIENCE = 0.8
 
 
-@dataclass(frozen=True, slots=True)
-class HashOptions:
+class HashOptions(NamedTuple):
     """How to hash: which algorithms, how many files at once (0: what the disk and the cores suggest).
 
     `backend` is `threads`, `processes` (spawned workers; quicker on huge trees of tiny files), or `auto`,
@@ -49,15 +47,15 @@ class HashOptions:
     backend: str = "threads"
     cache: CacheOptions | None = None
 
-    def __post_init__(self) -> None:
+    def _made(self) -> HashOptions:
         if not self.algorithms:
             raise UsageError("no algorithm", hint="sha256 is the usual one")
         resolved = tuple(dict.fromkeys(algorithm(name).name for name in self.algorithms))
-        object.__setattr__(self, "algorithms", resolved)
         if self.jobs < 0:
             raise UsageError(f"jobs={self.jobs}", hint="1 or more, or 0 to let the machine decide")
         if self.backend not in ("threads", "processes", "auto"):
             raise UsageError(f"backend={self.backend!r}", hint="use threads, processes or auto")
+        return tuple.__new__(HashOptions, (resolved, *self[1:]))
 
 
 class Run:
@@ -117,6 +115,8 @@ class Run:
     def lanes(self, report: Callable[[Done], None]) -> Lanes:
         """A thread for each lane; with processes all but the first have one do the work."""
 
+        from aiopipe.sums.lanes import Lanes
+
         def recorded(done: Done) -> None:
             # In the lane's thread, so that neither a loop nor the printing waits for the cache's disk.
             report(self.recorded(done))
@@ -142,29 +142,6 @@ class Run:
         """Commit what the cache has been told; the lanes have ended."""
         if self._cache is not None:
             self._cache.close()
-
-
-class _Threads:
-    """Lanes, for a caller that waits for them in its own thread."""
-
-    def __init__(self, run: Run) -> None:
-        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
-        self._lanes = run.lanes(self._done.put)
-        self.submit = self._lanes.submit
-
-    def wait(self, seconds: float) -> list[Done]:
-        """What was done, as soon as anything was; nothing when the time has passed."""
-        found = []
-        with contextlib.suppress(queue.Empty):
-            found.append(self._done.get(timeout=seconds))
-        while not self._done.empty():
-            found.append(self._done.get())
-        return found
-
-    def close(self) -> None:
-        """End the lanes. Ctrl-C is answered within a second, even where a dead network disk holds one in the kernel."""
-        self._lanes.stop()
-        self._lanes.join(_PATIENCE)
 
 
 def run_batches(
@@ -237,7 +214,9 @@ def _run(
             run.open()
         else:
             run.open()  # before the lanes, which look into it as soon as they begin
-            hands = _Threads(run)
+            from aiopipe.sums.threads import Threads
+
+            hands = Threads(run)
         while True:
             while not feeder.ended and schedule.wants_input:
                 feeder.feed(feeder.pull())

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
 
 from aiopipe.errors import UsageError
 from aiopipe.sums.model import FileHash, Found, Problem
 from aiopipe.sums.schedule import Schedule
 from aiopipe.sums.walk import Walk, WalkOptions, as_bytes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from aiopipe.sums.runners import Wrap
+
     AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
     Source = AnyPath | Sequence[AnyPath] | Found | Problem
     Paths = AnyPath | Iterable[AnyPath] | Iterable[Found | Problem] | AsyncIterable[Source]
@@ -25,7 +29,7 @@ Items = Iterable[Found | Problem]
 class Feeder:
     """Turns runs of files into batches of the schedule; small directories share one."""
 
-    def __init__(self, items: Items, schedule: Schedule, wrap: Callable[[list[FileHash]], Any]) -> None:
+    def __init__(self, items: Items, schedule: Schedule, wrap: Wrap) -> None:
         self._items = iter(items)
         self._wrap = wrap
         self._schedule = schedule
@@ -64,7 +68,7 @@ class Feeder:
                 self._flush(paths, kind)
                 paths = []
                 failed = FileHash(item.path, item.status, (), None, item.reason)
-                self._schedule.add_done(item.path, self._wrap([failed]))
+                self._schedule.add_done(item.path, self._wrap([failed], [item.path], 0))
                 continue
             if (item.follow, item.algorithms) != kind:
                 self._flush(paths, kind)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import marshal
 import os
 import select
-from typing import Any
 
 from aiopipe.sums.model import FileHash, Signature
 from aiopipe.sums.runners import Rendered, Work
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Wire", "plain", "receive", "revived", "send"]
 

@@ -11,36 +11,29 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
 
-from aiopipe.sums.schedule import Job, Piece
+from aiopipe.sums.schedule import Done, Job, Piece
 
-__all__ = ["Done", "Lanes", "Runner"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Runner(Protocol):
+        """Does jobs. `start` may only queue the work; `finish` waits for the oldest that was started."""
+
+        depth: int
+
+        def start(self, job: Job) -> None:
+            """Begin a job."""
+
+        def finish(self) -> tuple[list[Piece], float, int]:
+            """What came of the oldest job begun, the seconds it took, and when it began."""
+
+        def close(self) -> None:
+            """Let go of the worker, if there is one."""
 
 
-class Done(NamedTuple):
-    """A job and what came of it; `error` is an unexpected exception, which ends the run."""
-
-    job: Job
-    pieces: list[Piece]
-    seconds: float
-    begun_ns: int
-    error: BaseException | None = None
-
-
-class Runner(Protocol):
-    """Does jobs. `start` may only queue the work; `finish` waits for the oldest that was started."""
-
-    depth: int
-
-    def start(self, job: Job) -> None:
-        """Begin a job."""
-
-    def finish(self) -> tuple[list[Piece], float, int]:
-        """What came of the oldest job begun, the seconds it took, and when it began."""
-
-    def close(self) -> None:
-        """Let go of the worker, if there is one."""
+__all__ = ["Lanes"]
 
 
 class Lanes:

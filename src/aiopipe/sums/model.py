@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from aiopipe.sums.tuples import NamedTuple
 
 __all__ = ["FAILED", "OK", "FileHash", "Found", "Problem", "Signature"]
 

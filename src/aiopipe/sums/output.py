@@ -7,10 +7,13 @@ import os
 import secrets
 import sys
 from types import TracebackType
-from typing import BinaryIO
 
 from aiopipe import held
 from aiopipe.errors import OutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 __all__ = ["AtomicFile", "sync_directory"]
 

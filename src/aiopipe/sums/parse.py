@@ -17,10 +17,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, BinaryIO, NamedTuple, cast
 
 from aiopipe.errors import InputError
 from aiopipe.sums.algorithms import canonical, known_algorithms, of_length, of_tag
+from aiopipe.sums.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 __all__ = ["Entry", "Manifest", "open_manifest"]
 
@@ -92,7 +96,7 @@ def open_manifest(path: str, *, form: str | None = None) -> Manifest:
     """
     try:
         raw = sys.stdin.buffer if path == "-" else open(path, "rb", buffering=0)  # noqa: SIM115
-        stream = io.BufferedReader(cast(io.RawIOBase, raw), 1 << 18)
+        stream = io.BufferedReader(raw, 1 << 18)  # type: ignore[type-var]
         head = stream.peek(_SNIFF)[:_SNIFF]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", hint="name a manifest, such as SHA256SUMS") from error

@@ -10,33 +10,36 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-import threading
-from typing import Protocol
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+from aiopipe.sums.signals import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class _Process(Protocol):
+        """What a forked process and `subprocess.Popen` have in common."""
+
+        def kill(self) -> None:
+            """End it at once."""
+
+        def wait(self) -> int:
+            """Its exit code, when it has ended."""
+
+        def poll(self) -> int | None:
+            """Its exit code, or None while it runs."""
+
+
 __all__ = ["Worker", "begin", "can_fork"]
 
 _COMMAND = "import sys; sys.path[:] = {path!r}; from aiopipe.sums.worker import main; main()"
 _PIPE = 1 << 20  # holds some jobs, and their answers: neither end waits for the other to look
-
-
-class _Process(Protocol):
-    """What a forked process and `subprocess.Popen` have in common."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-    def wait(self) -> int:
-        """Its exit code, when it has ended."""
-
-    def poll(self) -> int | None:
-        """Its exit code, or None while it runs."""
 
 
 class Worker:
@@ -60,7 +63,8 @@ class Worker:
 
 def can_fork() -> bool:
     """Whether a fork is safe here and now: Linux, and no other thread of any library in this process."""
-    if sys.platform != "linux" or threading.active_count() != 1:
+    threading = sys.modules.get("threading")  # where nobody has imported it, nobody has begun a thread with it
+    if sys.platform != "linux" or (threading is not None and threading.active_count() != 1):
         return False
     try:
         return len(os.listdir("/proc/self/task")) == 1
@@ -103,8 +107,8 @@ def _forked(source: int, target: int) -> _Process:
     if pid:
         return _Child(pid)
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
+        signals.signal(signals.SIGTERM, signals.SIG_DFL)
+        signals.set_wakeup_fd(-1)
         # To where a spawned worker has them, and nothing else stays open: not the ends of other workers' pipes, which
         # would never see that this run has ended, and not a file or database that the parent is writing.
         source, target = (fcntl.fcntl(end, fcntl.F_DUPFD, 3) for end in (source, target))
@@ -129,7 +133,7 @@ class _Child:
 
     def kill(self) -> None:
         if self.poll() is None:
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, signals.SIGKILL)
 
     def wait(self) -> int:
         return self._waited(0)

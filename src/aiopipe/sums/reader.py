@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 try:
     import fcntl
@@ -24,6 +22,12 @@ except ImportError:  # Windows
 from aiopipe.sums.algorithms import Algorithm, algorithm
 from aiopipe.sums.machine import local_devices
 from aiopipe.sums.model import IRREGULAR, OK, UNREADABLE, UNSTABLE, VANISHED, FileHash, Signature
+from aiopipe.sums.signals import signals
+from aiopipe.sums.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["LARGE", "TINY", "Outcome", "Reader"]
 
@@ -41,6 +45,7 @@ BLOCK = 128 * 1024  # stays in the second-level cache between the kernel's copy 
 _ASKED = 1024 * 1024  # between two looks at whether the run was stopped: each is a system call in a worker
 _FIRST = 64 * 1024  # of a file that says it is smaller: files in /proc say 0
 _WIDE_BLOCK = 8 * 1024 * 1024  # BLAKE3 shares a block among cores, which pays from a few MiB on
+_MAPPED = 384 * 1024  # from here on a map costs less than a copy; below, the kernel's work for it is more
 _WINDOW = 8 * 1024 * 1024  # of a file that is mapped: so much of it counts as our memory
 _TICK_NS = 20_000_000  # the coarsest common clock tick: two writes within it may bear the same time
 _RECENT_NS = 200_000_000  # longer than a write is likely to be held up half-way
@@ -56,15 +61,21 @@ _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 Links = dict[tuple[Signature, tuple[str, ...]], tuple[str, ...]]
 
 
+if TYPE_CHECKING:
+    Results = list[FileHash | tuple[Any, ...] | None]
+
+
 class Outcome(NamedTuple):
     """What came of a run of paths: one result per path handled, None where the file is to be read alone.
 
-    Paths past `len(results)` were not touched: the time was up, or the run was stopped.
+    Paths past `len(results)` were not touched: the time was up, or the run was stopped. Of a lean reader most results
+    are plain tuples (see `Reader`), and `size` is how many bytes those files have.
     """
 
-    results: list[FileHash | None]
+    results: Results
     seconds: float
     begun_ns: int
+    size: int = 0
 
 
 class _ChangedError(Exception):
@@ -87,7 +98,10 @@ class Reader:
     told of progress inside large files. With `head`, of a file larger than `TINY` only that much is hashed: enough
     to tell most files of one size apart, by whoever then looks at the whole of those that are alike.
 
-    `maps`, once set, allows it to map large files: a third less time under a quick algorithm, as nothing is copied. But
+    With `lean`, an ordinary file that has its digests is not a `FileHash` but the tuple of its digests, with `signed`
+    followed by its signature: its path is known to who asked, and a tenth of the time of a small file is saved.
+
+    `maps`, once set, allows it to map files: up to a third less time under a quick algorithm, as nothing is copied. But
     the kernel kills who reads a map of a file that was cut short, so that is for worker processes, which are replaced.
     """
 
@@ -96,6 +110,8 @@ class Reader:
         algorithms: Sequence[str],
         *,
         head: bool = False,
+        lean: bool = False,
+        signed: bool = False,
         stopped: Callable[[], bool] = _never,
         seen_links: Links | None = None,
         on_bytes: Callable[[int], None] | None = None,
@@ -106,6 +122,7 @@ class Reader:
         self._links = seen_links if seen_links is not None else {}
         self._on_bytes = on_bytes
         self._head = head
+        self._lean, self._signed, self._size = lean, signed, 0
         self.maps = False
         self._buffer = bytearray(0)
 
@@ -134,7 +151,7 @@ class Reader:
         if local and time.time_ns() - begun_ns < (passed - _CLOCK_DRIFT) * 1e9:
             # Somebody set the clock back meanwhile: what was written then may bear an old time.
             results = self._results(paths, follow, alone, frozenset(), begun_ns - _RECENT_NS, begin + passed + seconds)
-        return Outcome(results, time.perf_counter() - begin, begun_ns)
+        return Outcome(results, time.perf_counter() - begin, begun_ns, self._size)
 
     def _results(
         self,
@@ -144,9 +161,9 @@ class Reader:
         local: frozenset[int],
         fresh: int,
         deadline: float,
-    ) -> list[FileHash | None]:
+    ) -> Results:
         """Results until the deadline, at least one. `fresh` is the change time from which on a file is recent."""
-        results: list[FileHash | None] = []
+        results: Results = []
         flags = _BASE if follow else _BASE | _NOFOLLOW
         # Locals: this loop runs tens of thousands of times a second.
         clock, append = time.perf_counter, results.append
@@ -154,6 +171,7 @@ class Reader:
         os_open, fstat, read, close = os.open, os.fstat, os.read, os.close
         once = self._once[0] if len(self._once) == 1 else None
         tiny, head = bool(local), self._head
+        lean, signed, total = self._lean, self._signed, 0
         for path in paths:
             if results and clock() > deadline:
                 break
@@ -180,8 +198,15 @@ class Reader:
                             and after.st_nlink == 1
                             and after.st_mode & 0o170000 == 0o100000
                         ):
-                            signature = make(Signature, (size, after.st_mtime_ns, changed, after.st_ino, after.st_dev))
-                            append(make(FileHash, (path, OK, digests, signature, "", "read")))
+                            if lean and not signed:
+                                append(digests)
+                                total += size
+                                continue
+                            version = (size, after.st_mtime_ns, changed, after.st_ino, after.st_dev)
+                            if lean:
+                                append(digests + version)
+                            else:
+                                append(make(FileHash, (path, OK, digests, make(Signature, version), "", "read")))
                             continue
                     os.lseek(fd, 0, os.SEEK_SET)
                 before = fstat(fd)
@@ -209,11 +234,15 @@ class Reader:
                         and after.st_mtime_ns == before.st_mtime_ns
                         and after.st_ctime_ns == before.st_ctime_ns
                     ):
-                        signature = make(
-                            Signature,
-                            (size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino, before.st_dev),
-                        )
-                        append(make(FileHash, (path, OK, digests, signature, "", "read")))
+                        if lean and not signed:
+                            append(digests)
+                            total += size
+                            continue
+                        version = (size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino, before.st_dev)
+                        if lean:
+                            append(digests + version)
+                        else:
+                            append(make(FileHash, (path, OK, digests, make(Signature, version), "", "read")))
                     else:
                         append(self._careful(fd, path))
                 elif size > LARGE and not alone and stat.S_ISREG(before.st_mode):
@@ -226,6 +255,7 @@ class Reader:
                 append(_refused(path, error, follow))
             finally:
                 close(fd)
+        self._size = total
         return results
 
     def close(self) -> None:
@@ -288,7 +318,7 @@ class Reader:
             block, hashers = _WIDE_BLOCK, [self._algorithms[0].wide()]
         count, stopped, tell = 0, self._stopped, self._on_bytes
         updates = [each.update for each in hashers]
-        if self.maps and size > LARGE and status.st_dev in local_devices() and self._mapped(fd, size, updates):
+        if self.maps and size >= _MAPPED and status.st_dev in local_devices() and self._mapped(fd, size, updates):
             return tuple([each.hexdigest() for each in hashers]), size
         if len(self._buffer) != block:
             self._buffer = bytearray(block)
@@ -382,7 +412,7 @@ def _open_for_writing(fd: int) -> bool:
     if fcntl is None or not hasattr(fcntl, "F_SETLEASE"):
         return False
     try:
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signals.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
         return error.errno == errno.EAGAIN  # else: not our file, or a file system without leases

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 from aiopipe.sums.model import OK, FileHash
 from aiopipe.sums.reader import Outcome, Reader
 from aiopipe.sums.schedule import Job, Piece
+from aiopipe.sums.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Local", "Rendered", "Work", "make_reader", "make_wrap"]
 
@@ -38,34 +42,47 @@ class Rendered(NamedTuple):
     fresh: list[FileHash]
 
 
+if TYPE_CHECKING:
+    Wrap = Callable[[list[Any], Sequence[bytes], int], Any]
+
+
 def make_reader(work: Work, **options: Any) -> Reader:
     """The reader for some work, in this thread."""
     if work.cache is None:
-        return Reader(work.algorithms, head=work.head, **options)
+        return Reader(work.algorithms, head=work.head, lean=_is_lean(work), signed=work.signed, **options)
     from aiopipe.sums.cache import CachedReader, CacheOptions
 
     return CachedReader(work.algorithms, CacheOptions(*work.cache), **options)
 
 
-def make_wrap(work: Work) -> Callable[[list[FileHash]], Any]:
-    """What turns some results into the value of a piece."""
-    if work.signed:
-        return lambda results: [(*each[2], *each[3]) if each[1] == OK and each[3] else each for each in results]
+def _is_lean(work: Work) -> bool:
+    """Whether the digests of a file are all that is asked of most of them."""
+    return work.brief or (work.style is not None and work.style == ("gnu", False, b"") and work.cache is None)
+
+
+def make_wrap(work: Work) -> Wrap:
+    """What turns some results, their paths and the size of those that are lean into the value of a piece."""
     if work.brief:
-        return lambda results: [each[2] if each[1] == OK else each for each in results]
+        return _signed if work.signed else _brief
     if work.style is None:
-        return list
-    from aiopipe.sums.formats import Style, renderer
+        return lambda results, paths, size: list(results)
+    from aiopipe.sums.formats import Style, plain_lines, renderer
 
     render = renderer(Style(*work.style), work.algorithms)
-
+    lean = _is_lean(work)
     remembers = work.cache is not None
 
-    def rendered(results: list[FileHash]) -> Rendered:
+    def rendered(results: list[Any], paths: Sequence[bytes], size: int) -> Rendered:
         lines: list[bytes] = []
         failed: list[FileHash] = []
-        size = 0
-        for result in results:
+        if lean:
+            text = plain_lines(results, paths)
+            if text is not None:
+                return Rendered(text, len(results), size, failed, [])
+        for result, path in zip(results, paths, strict=True):
+            if type(result) is tuple:
+                lines.append(render(FileHash(path, OK, result)) or b"")
+                continue
             if result[1] != OK:
                 failed.append(result)
                 continue
@@ -81,24 +98,30 @@ def make_wrap(work: Work) -> Callable[[list[FileHash]], Any]:
     return rendered
 
 
-def pieces_of(results: Sequence[FileHash | None], wrap: Callable[[list[FileHash]], Any]) -> list[Piece]:
+def _brief(results: list[Any], paths: Sequence[bytes], size: int) -> list[Any]:
+    return [each if type(each) is tuple or each[1] != OK else each[2] for each in results]
+
+
+def _signed(results: list[Any], paths: Sequence[bytes], size: int) -> list[Any]:
+    return [each if type(each) is tuple or each[1] != OK else (*each[2], *each[3]) for each in results]
+
+
+def pieces_of(outcome: Outcome, paths: Sequence[bytes], wrap: Wrap) -> list[Piece]:
     """Neighbouring results as one piece each; a None stands alone."""
+    results, _, _, size = outcome
+    if None not in results:
+        return [Piece(0, len(results), wrap(results, paths[: len(results)], size))] if results else []
     pieces: list[Piece] = []
     start = 0
-    run: list[FileHash] = []
-    if None not in results:
-        return [Piece(0, len(results), wrap(list(results)))] if results else []  # type: ignore[arg-type]
-    for index, result in enumerate(results):
+    for index, result in enumerate([*results, None]):
         if result is not None:
-            run.append(result)
             continue
-        if run:
-            pieces.append(Piece(start, len(run), wrap(run)))
-            run = []
-        pieces.append(Piece(index, 1, None))
+        if index > start:
+            pieces.append(Piece(start, index - start, wrap(results[start:index], paths[start:index], size)))
+            size = 0
+        if index < len(results):
+            pieces.append(Piece(index, 1, None))
         start = index + 1
-    if run:
-        pieces.append(Piece(start, len(run), wrap(run)))
     return pieces
 
 
@@ -107,19 +130,20 @@ class Local:
 
     depth = 1
 
-    def __init__(self, reader: Reader, wrap: Callable[[list[FileHash]], Any]) -> None:
+    def __init__(self, reader: Reader, wrap: Wrap) -> None:
         self._reader = reader
         self._wrap = wrap
         self._outcome = Outcome([], 0.0, 0)
+        self._paths: Sequence[bytes] = ()
 
     def start(self, job: Job) -> None:
         """Do the job."""
+        self._paths = job.paths
         self._outcome = self._reader.run(job.paths, follow=job.follow, alone=job.alone, algorithms=job.algorithms)
 
     def finish(self) -> tuple[list[Piece], float, int]:
         """What `start` found."""
-        results, seconds, begun_ns = self._outcome
-        return pieces_of(results, self._wrap), seconds, begun_ns
+        return pieces_of(self._outcome, self._paths, self._wrap), self._outcome.seconds, self._outcome.begun_ns
 
     def close(self) -> None:
         """Let the reader go."""

@@ -14,9 +14,14 @@ from __future__ import annotations
 import operator
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
-__all__ = ["Job", "Piece", "Schedule"]
+from aiopipe.sums.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Done", "Job", "Piece", "Schedule"]
 
 TARGET_SECONDS = 0.010
 MOST_FILES = 1024
@@ -44,6 +49,16 @@ class Piece(NamedTuple):
     start: int
     files: int
     value: Any
+
+
+class Done(NamedTuple):
+    """A job and what came of it; `error` is an unexpected exception, which ends the run."""
+
+    job: Job
+    pieces: list[Piece]
+    seconds: float
+    begun_ns: int
+    error: BaseException | None = None
 
 
 class _Batch:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from aiopipe.errors import InputError
 from aiopipe.sums.engine import HashOptions, Run
 from aiopipe.sums.feed import items_of
-from aiopipe.sums.lanes import Done, Lanes
+from aiopipe.sums.lanes import Lanes
 from aiopipe.sums.model import FileHash, Found, Problem
 from aiopipe.sums.runners import Work
+from aiopipe.sums.schedule import Done
 
 if TYPE_CHECKING:
     import asyncio

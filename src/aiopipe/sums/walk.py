@@ -11,19 +11,21 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from aiopipe.errors import InputError, UsageError
-from aiopipe.sums.globs import matcher
 from aiopipe.sums.model import UNREADABLE, VANISHED, Found, Problem
+from aiopipe.sums.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from aiopipe.sums.globs import Matcher
 
 __all__ = ["Walk", "WalkOptions", "as_bytes", "is_temporary"]
 
 _ENTRIES = 1024  # files in one Found: about one batch of hashing work
 
 
-@dataclass(frozen=True, slots=True)
-class WalkOptions:
+class WalkOptions(NamedTuple):
     """Which entries of a tree are wanted.
 
     `include` and `exclude` are globs (see `aiopipe.sums.globs`); an excluded directory is not entered.
@@ -39,9 +41,10 @@ class WalkOptions:
     leave_out: frozenset[bytes] = frozenset()
     leave_out_inodes: frozenset[tuple[int, int]] = frozenset()
 
-    def __post_init__(self) -> None:
+    def _made(self) -> WalkOptions:
         if self.symlinks not in ("skip", "follow"):
             raise UsageError(f"symlinks={self.symlinks!r}", hint="use 'skip' or 'follow'")
+        return self
 
 
 _DOT = ord(".")
@@ -102,8 +105,8 @@ class Walk:
         self.skipped: Counter[str] = Counter()
         self.listed = 0
         self._roots = list(roots)
-        self._included = matcher(os.fsencode(each) for each in self.options.include)
-        self._excluded = matcher(os.fsencode(each) for each in self.options.exclude)
+        self._included = _matcher(self.options.include)
+        self._excluded = _matcher(self.options.exclude)
         self._left_out = {os.path.basename(path): path for path in self.options.leave_out}
         self._inodes = {inode for _, inode in self.options.leave_out_inodes}
         for root in self._roots:
@@ -244,6 +247,14 @@ class Walk:
             self._enter(entry, parent, below)
         else:
             self.skipped[_kind(status.st_mode)] += 1
+
+
+def _matcher(globs: tuple[str, ...]) -> Matcher | None:
+    if not globs:
+        return None
+    from aiopipe.sums.globs import matcher  # which needs `re`
+
+    return matcher(os.fsencode(each) for each in globs)
 
 
 def _checked(root: bytes) -> None:

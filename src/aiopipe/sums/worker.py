@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
-from typing import NoReturn
 
 from aiopipe.sums.frames import Wire, plain
 from aiopipe.sums.runners import Work, make_reader, make_wrap, pieces_of
+from aiopipe.sums.signals import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["main", "serve"]
 
@@ -25,7 +28,7 @@ def main() -> NoReturn:
 
 def serve(source: int, target: int) -> NoReturn:
     """Do what comes on `source` and answer on `target` until there is no more. Does not return."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals.signal(signals.SIGINT, signals.SIG_IGN)
     gc.disable()  # nothing here makes cycles, and counting tuples costs 5 %
     wire = Wire(source, target)
     given = wire.receive()
@@ -40,7 +43,7 @@ def serve(source: int, target: int) -> NoReturn:
         # A mapped file that is cut short kills who reads it. That must never be the host, and once is enough.
         reader.maps = not again
         outcome = reader.run(paths, follow=follow, alone=alone, algorithms=algorithms)
-        pieces = [(piece.start, piece.files, plain(piece.value)) for piece in pieces_of(outcome.results, wrap)]
+        pieces = [(piece.start, piece.files, plain(piece.value)) for piece in pieces_of(outcome, paths, wrap)]
         try:
             wire.send((pieces, outcome.seconds, outcome.begun_ns))
         except OSError:
