@@ -51,4 +51,4 @@ def test_reading_two_manifests_is_told_of_while_it_goes_on(tmp_path: Path):
 
     with closing(open_manifest(str(manifest))) as first, closing(open_manifest(str(manifest))) as second:
         assert {finding.status for finding in diff(first, second, tick)} == {"ok"}
-    assert ticks == 6  # three a manifest of 3,000 entries
+    assert ticks == 8  # of each manifest of 3,000 entries four blocks of lines

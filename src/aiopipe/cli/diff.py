@@ -24,8 +24,13 @@ def _diff_command(old: str, new: str, form: str, verbose: bool) -> int:
     first, second = open_manifest(old), open_manifest(new)
     bar = shared.Progress(None)
     counts: Counter[str] = Counter()
+
+    def tick() -> None:
+        sys.stdout.flush()  # what is known is shown, also where nobody watches a terminal
+        bar.tick()
+
     try:
-        for finding in differences(first, second, bar.tick):
+        for finding in differences(first, second, tick):
             counts[finding.status] += 1
             bar.files += 1
             if finding.status != "ok" or verbose:

@@ -25,6 +25,7 @@ from aiopipe.sums.check import resolve_algorithms, resolved
 from aiopipe.sums.engine import HashOptions, run_batches
 from aiopipe.sums.index import Index
 from aiopipe.sums.model import OK, UNSTABLE, VANISHED, FileHash, Found, Problem, Signature
+from aiopipe.sums.pairs import Pairs
 from aiopipe.sums.parse import Entry, Manifest
 from aiopipe.sums.walk import Walk
 
@@ -189,24 +190,26 @@ def _moves(
 
 
 def diff(old: Manifest, new: Manifest, tick: Callable[[], None] | None = None) -> Iterator[Finding]:
-    """How two manifests differ; no file is read. The old one is taken in whole before the first finding.
+    """How two manifests differ; no file is read. What both have comes first, as soon as both have told of it.
 
-    Entries are compared by the algorithms that both have; an entry with none in common is `incomparable`.
+    For manifests in one order that is the order of both, and the first difference is there at once. Then comes what is
+    new or moved, in the order of the new one, and what is missing, by name. Entries are compared by the algorithms
+    that both have; an entry with none in common is `incomparable`.
     """
-    with Index() as index:
-        for entry in _watched(old, tick):
-            index.add(normal(entry.name), entry)
-        index.seal()
-        unknown: list[Entry] = []
-        for entry in _watched(new, tick):
-            known = index.pop(normal(entry.name))
-            if known is None:
-                unknown.append(entry)
-            else:
-                yield Finding(_entries_compared(known, entry), entry.name)
-        shared = _shared(_digests(index.values()), _digests(unknown))
-        gone = ((_by(entry, shared), entry.name) for entry in index.values())
+    with Pairs(_watched_runs(old, tick), _watched_runs(new, tick), normal) as pairs:
+        for known, entry in pairs:
+            yield Finding(_entries_compared(known, entry), entry.name)
+        unknown = list(pairs.left(1))
+        shared = _shared(_digests(pairs.left(0)), _digests(unknown))
+        gone = ((_by(entry, shared), entry.name) for entry in pairs.left(0))
         yield from _moves(gone, [(entry.name, _by(entry, shared)) for entry in unknown])
+
+
+def _watched_runs(manifest: Manifest, tick: Callable[[], None] | None) -> Iterator[list[Entry]]:
+    for run in manifest.runs():
+        if tick is not None:
+            tick()
+        yield run
 
 
 def _watched(manifest: Manifest, tick: Callable[[], None] | None) -> Iterator[Entry]:
