@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from aiopipe.errors import InputError, UsageError, WorkerError
+from aiopipe.forking import can_fork
 from aiopipe.sums import HashOptions, Walk, WalkOptions, find_files, hash_batches, hash_files
 from aiopipe.sums.engine import run_batches
 from aiopipe.sums.lanes import Lanes
-from aiopipe.sums.processes import can_fork
 from aiopipe.sums.reader import LARGE
 from aiopipe.sums.runners import Local
 from aiopipe.sums.schedule import Job

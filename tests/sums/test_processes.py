@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from aiopipe.errors import EXIT_DONE
+from aiopipe.forking import can_fork
 from aiopipe.sums import CacheOptions, Found, HashOptions, Walk
 from aiopipe.sums.crew import Remote
 from aiopipe.sums.engine import run_batches
 from aiopipe.sums.machine import local_devices
-from aiopipe.sums.processes import begin, can_fork
+from aiopipe.sums.processes import begin
 from aiopipe.sums.reader import LARGE, Reader
 from aiopipe.sums.runners import Work
 from aiopipe.sums.schedule import Job

@@ -15,7 +15,7 @@ import time
 
 from aiopipe.cli.declared import Option
 from aiopipe.errors import EXIT_TERMINATED, InputError, UsageError
-from aiopipe.sums.signals import signals
+from aiopipe.signals import signals
 from aiopipe.sums.tuples import NamedTuple
 
 TYPE_CHECKING = False

@@ -179,7 +179,7 @@ def _forked() -> tuple[Any, IO[bytes], IO[bytes]]:
     try:
         ends += os.pipe()
         ends += os.pipe()
-        process = fork(ends[0], ends[3], serve)
+        process = fork(ends[0], ends[3], serve, apart=True)
     except OSError:
         for end in ends:
             os.close(end)

@@ -41,6 +41,7 @@ def main(modules: Sequence[str]) -> None:
 
 def serve() -> None:
     """The same in a fork, where all is imported and ready. Does not return."""
+    gc.freeze()
     gc.enable()
     _answer(os.fdopen(0, "rb", closefd=False), os.fdopen(1, "wb", closefd=False))
 

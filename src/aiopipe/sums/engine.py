@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aiopipe.errors import UsageError
+from aiopipe.forking import can_fork
 from aiopipe.sums.algorithms import algorithm
 from aiopipe.sums.feed import Feeder
 from aiopipe.sums.machine import choose_backend, cores, has_processes, lanes_for
 from aiopipe.sums.model import FileHash, Found, Problem
-from aiopipe.sums.processes import can_fork
 from aiopipe.sums.reader import TINY, Links
 from aiopipe.sums.runners import Local, Rendered, Work, make_reader, make_wrap
 from aiopipe.sums.schedule import Done, Schedule

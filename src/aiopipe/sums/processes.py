@@ -1,9 +1,7 @@
 """Beginning and ending one worker process: forked where this process has a single thread, else spawned.
 
-A fork takes a few ms and shares what was imported; starting an interpreter takes 70 ms of a core. But a fork under
-threads can inherit a lock that nobody will ever give back, so it is for the command line before it has any thread,
-and on Linux, where that can be seen. What a forked worker inherits it closes or never touches: it leaves through
-`os._exit` and cannot write what its parent had buffered.
+A fork takes a few ms and shares what was imported; starting an interpreter takes 70 ms of a core. Why it is for the
+command line alone stands in `forking`.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from aiopipe.sums.signals import signals
+from aiopipe.forking import can_fork, fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
             """Its exit code, or None while it runs."""
 
 
-__all__ = ["Worker", "begin", "can_fork"]
+__all__ = ["Worker", "begin"]
 
 _COMMAND = "import sys; sys.path[:] = {path!r}; from aiopipe.sums.worker import main; main()"
 _PIPE = 1 << 20  # holds some jobs, and their answers: neither end waits for the other to look
@@ -59,17 +57,6 @@ class Worker:
         os.close(self.jobs)
         os.close(self.answers)
         self.process.wait()
-
-
-def can_fork() -> bool:
-    """Whether a fork is safe here and now: Linux, and no other thread of any library in this process."""
-    threading = sys.modules.get("threading")  # where nobody has imported it, nobody has begun a thread with it
-    if sys.platform != "linux" or (threading is not None and threading.active_count() != 1):
-        return False
-    try:
-        return len(os.listdir("/proc/self/task")) == 1
-    except OSError:
-        return False
 
 
 def begin() -> Worker:
@@ -103,52 +90,4 @@ def _spawned(source: int, target: int) -> _Process:
 def _forked(source: int, target: int) -> _Process:
     from aiopipe.sums.worker import serve  # by us, so that it is imported once for all
 
-    pid = os.fork()
-    if pid:
-        return _Child(pid)
-    try:
-        signals.signal(signals.SIGTERM, signals.SIG_DFL)
-        signals.set_wakeup_fd(-1)
-        # To where a spawned worker has them, and nothing else stays open: not the ends of other workers' pipes, which
-        # would never see that this run has ended, and not a file or database that the parent is writing.
-        source, target = (fcntl.fcntl(end, fcntl.F_DUPFD, 3) for end in (source, target))
-        os.dup2(source, 0)
-        os.dup2(target, 1)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        serve(0, 1)
-    except Exception:
-        import traceback
-
-        traceback.print_exc()  # as a spawned one would
-    finally:
-        os._exit(1)
-
-
-class _Child:
-    """A forked process; see `_Process`."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._code: int | None = None
-
-    def kill(self) -> None:
-        if self.poll() is None:
-            os.kill(self._pid, signals.SIGKILL)
-
-    def wait(self) -> int:
-        return self._waited(0)
-
-    def poll(self) -> int | None:
-        self._waited(os.WNOHANG)
-        return self._code
-
-    def _waited(self, flags: int) -> int:
-        if self._code is None:
-            try:
-                pid, status = os.waitpid(self._pid, flags)
-            except ChildProcessError:  # somebody else has waited for it
-                self._code = 0
-            else:
-                if pid:
-                    self._code = os.waitstatus_to_exitcode(status)
-        return self._code or 0
+    return fork(source, target, lambda: serve(0, 1))

@@ -19,10 +19,10 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+from aiopipe.signals import signals
 from aiopipe.sums.algorithms import Algorithm, algorithm
 from aiopipe.sums.machine import local_devices
 from aiopipe.sums.model import IRREGULAR, OK, UNREADABLE, UNSTABLE, VANISHED, FileHash, Signature
-from aiopipe.sums.signals import signals
 from aiopipe.sums.tuples import NamedTuple
 
 TYPE_CHECKING = False

@@ -10,9 +10,9 @@ from __future__ import annotations
 import gc
 import os
 
+from aiopipe.signals import signals
 from aiopipe.sums.frames import Wire, plain
 from aiopipe.sums.runners import Work, make_reader, make_wrap, pieces_of
-from aiopipe.sums.signals import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
