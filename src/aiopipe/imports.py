@@ -7,16 +7,17 @@ interpreter's lock held, some tens of milliseconds each. A service that minds ca
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
-import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import TypeVar
 
+from aiopipe.joining import in_a_thread
+
 __all__ = ["off_the_loop", "preload"]
 
 T = TypeVar("T")
+_THREAD = "aiopipe-import"
 _RUN = ("aiopipe.job.run", "aiopipe.storage.read", "aiopipe.storage.streams")
 _MORE = (
     "aiopipe.job.ahead",
@@ -54,36 +55,11 @@ async def off_the_loop(first: Callable[[], T], undo: Callable[[T], object]) -> t
             failed.append(error)
 
     try:
-        await _in_a_thread(work)
+        await in_a_thread(work, _THREAD)
     except asyncio.CancelledError:
         if made:
-            await _in_a_thread(lambda: undo(made[0]))
+            await in_a_thread(lambda: undo(made[0]), _THREAD)
         raise
     if not made:
         raise failed[0]
     return importlib.import_module(_RUN[0]), made[0]
-
-
-async def _in_a_thread(work: Callable[[], object]) -> None:
-    """Wait for work in a thread of its own: it cannot be stopped, and no thread is left behind."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def run() -> None:
-        try:
-            work()
-        finally:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(done.set_result, None)
-
-    thread = threading.Thread(target=run, name="aiopipe-import")
-    thread.start()
-    cancelled: asyncio.CancelledError | None = None
-    while not done.done():
-        try:
-            await asyncio.wait([done])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    thread.join()
-    if cancelled is not None:
-        raise cancelled

@@ -82,14 +82,7 @@ _COMMANDS = (
         _create,
         [
             Argument("directory"),
-            Option(
-                "-a",
-                "--algorithm",
-                "algorithms",
-                many=True,
-                metavar="ALG[,ALG...]",
-                help="A manifest for each. [default: sha512]",
-            ),
+            shared.algorithms("A manifest for each. [default: sha512]"),
             Option("--info", many=True, metavar="KEY=VALUE", help="A line of bag-info.txt; may be repeated."),
         ],
         {"lanes": shared.LANES},

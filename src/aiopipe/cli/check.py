@@ -54,14 +54,7 @@ check = Command(
     _check_command,
     [
         Argument("manifests", many=True),
-        Option(
-            "-a",
-            "--algorithm",
-            "algorithms",
-            many=True,
-            metavar="ALG[,ALG...]",
-            help="How lines that do not say so were hashed. [default: found out]",
-        ),
+        shared.algorithms("How lines that do not say so were hashed. [default: found out]"),
         Option("--base", metavar="DIR", help="Names are relative to DIR. [default: the current directory]"),
         Option("--quiet", flag=True, help="No line for a file that is all right."),
         Option("--status", flag=True, help="Print nothing; the exit code tells."),

@@ -69,14 +69,7 @@ hash_ = Command(
     _hash_command,
     [
         Argument("paths", many=True, required=False),
-        Option(
-            "-a",
-            "--algorithm",
-            "algorithms",
-            many=True,
-            metavar="ALG[,ALG...]",
-            help="One or several, in one read. [default: sha256]",
-        ),
+        shared.algorithms("One or several, in one read. [default: sha256]"),
         Option(
             "--format",
             "form",

@@ -166,6 +166,11 @@ LANES = (
 """How the work is spread."""
 
 
+def algorithms(help: str) -> Option:
+    """The option that names algorithms, as many as one likes."""
+    return Option("-a", "--algorithm", "algorithms", many=True, metavar="ALG[,ALG...]", help=help)
+
+
 def say(text: str) -> None:
     """One line on standard error."""
     sys.stderr.write(text + "\n")

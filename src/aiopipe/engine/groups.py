@@ -14,7 +14,7 @@ from aiopipe.storage.put import Put, discard
 if TYPE_CHECKING:
     from aiopipe.storage.groups import Group
 
-__all__ = ["Made", "run_group", "undo"]
+__all__ = ["Made", "output_of", "run_group", "undo"]
 
 Made = list[tuple[Any, tuple[Tally, ...]]]  # what a hop makes of a group: for each of its chunks what `Node.run` gives
 

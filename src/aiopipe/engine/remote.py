@@ -98,23 +98,22 @@ class Remote:
         except (OSError, EOFError, ValueError):
             self.gone = True
 
-    def run(self, number: int, blob: bytes, chunk: Any) -> Any:
-        """What the node makes of a chunk, or None where the worker could not do it. Blocks; any thread may call.
+    def run(self, number: int, blob: bytes, parcel: Any) -> Any:
+        """What the node makes of a chunk or a group, or None where the worker could not do it. Blocks; in any thread.
 
         number, blob: the node, pickled, and what it is called here.
         """
-        # A chunk of a file travels without its bytes, and a group of files has none yet.
-        data = b""
-        if hasattr(chunk, "origin"):
-            data, chunk = chunk.data, replace(chunk, data=b"")
+        # A group of files has no bytes yet; a chunk of a file travels without those that it has.
+        data = getattr(parcel, "data", b"")
+        lies = getattr(parcel, "origin", None) is not None
+        bare = replace(parcel, data=b"") if data else parcel
         try:
             with self._sending:
                 mine = self._sent
                 self._sent += 1
                 new = number not in self._told
                 self._told.add(number)
-                lies = getattr(chunk, "origin", None) is not None
-                send(self._to, (number, blob if new else b"", chunk, len(data)), b"" if lies else data)
+                send(self._to, (number, blob if new else b"", bare, len(data)), b"" if lies else data)
             with self._turn:
                 self._turn.wait_for(lambda: self._answered == mine or self.gone)
             if self.gone:
@@ -125,11 +124,7 @@ class Remote:
                 self._turn.notify_all()
             return answer
         except (OSError, EOFError, ValueError, pickle.PickleError):  # ValueError: of a pipe that is closed
-            with contextlib.suppress(OSError):
-                self._process.kill()
-            with self._turn:
-                self.ready, self.gone = False, True
-                self._turn.notify_all()
+            self.close()
             return None
 
     def close(self) -> None:
@@ -146,7 +141,7 @@ class Remote:
 
     def join(self) -> None:
         """Wait for its end, and let go of its pipes; nobody may be in `run` any more."""
-        self._process.wait()
+        self.wait()
         for pipe in (self._to, self._from):
             with contextlib.suppress(OSError, ValueError):
                 pipe.close()

@@ -54,18 +54,17 @@ def _answer(source: IO[bytes], target: IO[bytes]) -> None:
     nodes: dict[int, Any] = {}
     try:
         while True:
-            (number, blob, chunk, size), data = receive(source)
+            (number, blob, parcel, size), data = receive(source)
             if blob:
                 nodes[number] = pickle.loads(blob)
-            if isinstance(chunk, Group):
-                made = run_group(nodes[number], chunk)
-                try:
-                    send(target, made)
-                except OSError:  # the parent is gone: what it does not know of, it cannot remove
+            whole = isinstance(parcel, Group)
+            made = run_group(nodes[number], parcel) if whole else _made(nodes[number], parcel, size, data)
+            try:
+                send(target, made)
+            except OSError:  # the parent is gone: what it does not know of, it cannot remove
+                if whole:
                     undo(made)
-                    raise
-                continue
-            send(target, _made(nodes[number], chunk, size, data))
+                raise
     except (EOFError, OSError):
         pass
     sys.stderr.flush()

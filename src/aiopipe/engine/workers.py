@@ -28,6 +28,7 @@ from aiopipe.engine.remote import DEPTH, PER_FILE, Remote, Remotes, cores
 from aiopipe.engine.spawning import context
 from aiopipe.errors import AiopipeError, UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
+from aiopipe.joining import in_a_thread
 from aiopipe.stage import Found
 from aiopipe.storage.groups import Group, Groups
 from aiopipe.storage.settle import settled
@@ -37,6 +38,7 @@ __all__ = ["Workers", "cores"]
 
 T = TypeVar("T")
 _FILE_THREADS = 4
+_CLOSER = "aiopipe-close"  # the thread that joins the others
 _WORTH = 16 << 20  # bytes of chunks for remotes, from which on it is worth while to start them
 _DEATHS = 100  # records of one parcel that may kill their worker before the run is given up
 
@@ -247,7 +249,7 @@ class Workers:
                 self._processes.stop()
                 self._processes.join()
 
-        await _in_a_thread(close)
+        await in_a_thread(close, _CLOSER)
 
     async def sweep(self, nodes: list[Node]) -> None:
         """Remove what was put of groups that never arrived: of a run that is over, and nothing is run any more."""
@@ -262,37 +264,7 @@ class Workers:
             groups.sweep(output_of(nodes[1]))
 
         files, self.files = self.files, ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="aiopipe-file")
-        await _in_a_thread(wait)
-
-
-async def _in_a_thread(work: Callable[[], None]) -> None:
-    """Do what joins threads, and so neither in a pool nor in the loop; a cancelled caller waits for its end."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def run() -> None:
-        try:
-            work()
-        finally:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, done)
-
-    thread = threading.Thread(target=run, name="aiopipe-close")
-    thread.start()
-    cancelled = False
-    while not done.done():
-        try:
-            await asyncio.shield(done)
-        except asyncio.CancelledError:
-            cancelled = True
-    thread.join()
-    if cancelled:
-        raise asyncio.CancelledError
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        await in_a_thread(wait, _CLOSER)
 
 
 def _entry() -> Callable[..., Any]:
