@@ -136,7 +136,7 @@ def test_names_that_a_disk_takes_for_one_are_refused_and_no_output_replaces_anot
     if not folds_case(str(tmp_path)):
         assert pipeline.run_sync().outputs == 3
         assert outputs(tmp_path / "out") == {"a.csv", "A.csv", "b.csv"}
-    monkeypatch.setattr("aiopipe.stages.write.folds_case", lambda directory: True)
+    monkeypatch.setattr("aiopipe.stages._mirror.folds_case", lambda directory: True)
     error = failure(pipeline, ledger=False)
     assert isinstance(error, OutputError)
     assert "A.csv" in str(error)

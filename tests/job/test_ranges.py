@@ -23,7 +23,7 @@ from aiopipe.job.rejects import COLUMNS
 from aiopipe.model import FileRef
 from aiopipe.stage import Apply, Pipeline
 from aiopipe.stages import _checkpoints
-from aiopipe.stages.write import _Mirror
+from aiopipe.stages._mirror import Mirror
 from aiopipe.storage.ranges import Reached
 from tests.faults.functions import ashout, shout
 from tests.support import drive, failure, rejects, shown, tree, write
@@ -73,7 +73,7 @@ def stopped(pipeline: Pipeline, after: int = 3, *, act: str = "stop", **options:
 
     async def main() -> Report | None:
         stop, count = asyncio.Event(), 0
-        take, append = _checkpoints.Checkpoints.take, _Mirror._append
+        take, append = _checkpoints.Checkpoints.take, Mirror._append
 
         def counted(self: Any, *rest: Any) -> None:
             nonlocal count
@@ -91,7 +91,7 @@ def stopped(pipeline: Pipeline, after: int = 3, *, act: str = "stop", **options:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_checkpoints.Checkpoints, "take", counted)
-            patch.setattr(_Mirror, "_append", in_turn)
+            patch.setattr(Mirror, "_append", in_turn)
             task = asyncio.ensure_future(pipeline.run(stop=stop, memory="4MB", **options))
             try:
                 return await task

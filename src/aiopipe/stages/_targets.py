@@ -123,7 +123,7 @@ def _drained(writer: Any) -> Callable[[bytes], Awaitable[None]]:
 
 async def _as_bytes(give: Callable[[bytes], Awaitable[Any]], parcels: AsyncIterator[Any], name: str) -> Outcome:
     """The bytes of one output, header and all, piece by piece; nothing is closed at the end."""
-    from aiopipe.stages.write import joined_pieces
+    from aiopipe.stages._joined import joined_pieces
 
     outcome = Outcome(files=1)
     async with aclosing(joined_pieces(parcels)) as pieces:
