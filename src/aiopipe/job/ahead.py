@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiopipe.engine import spawning
 from aiopipe.engine.remote import PER_FILE, Remotes, cores
 from aiopipe.forking import can_fork
+from aiopipe.stage import Transform
 
 if TYPE_CHECKING:
     from aiopipe.stage import Stage
@@ -43,14 +45,22 @@ def fork(stages: tuple[Stage, ...], workers: int | None) -> None:
     for name in (*_MODULES, *_HERE):
         importlib.import_module(name)
     if can_fork():
-        remotes.fork()
+        # DuckDB takes 65 ms to come up: it does so in a worker while this process goes on.
+        sql = any(s.wants_types for s in stages if isinstance(s, Transform))
+        remotes.fork(sql=sql)
         _forked.append(remotes)
+        if sql:
+            from aiopipe.sql.session import lend
+
+            lend(remotes.ask)
 
 
 def unfork() -> None:
-    """End workers that no run has taken."""
+    """End workers that no run has taken, and ask none any more."""
     while _forked:
         _forked.pop().close()
+    if session := sys.modules.get("aiopipe.sql.session"):
+        session.lend(None)
 
 
 def begun(stages: tuple[Stage, ...], workers: int | None) -> Remotes:

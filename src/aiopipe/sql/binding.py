@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiopipe.codec.types import parse_type
 from aiopipe.errors import ExpressionError, nearest
 from aiopipe.sql.caret import char_of_byte, expression_error
-from aiopipe.sql.session import describe_error, errors, session
+from aiopipe.sql.session import ask, describe_error, errors
 from aiopipe.sql.syntax import BEFORE, Parsed, Reference, wrap
 
 __all__ = ["Column", "bind", "quoted", "resolve"]
@@ -76,7 +76,7 @@ def quoted(name: str) -> str:
 def bind(parsed: Parsed, columns: tuple[Column, ...]) -> str:
     """The type of an expression over typed columns; ExpressionError with a caret if the types do not fit."""
     try:
-        kind = session().bind(wrap(parsed.text), {c.name: c.type for c in columns} or {"-": "TINYINT"})
+        kind: str = ask("bind", wrap(parsed.text), {c.name: c.type for c in columns} or {"-": "TINYINT"})
     except errors() as error:
         raise _bind_error(parsed, columns, error) from None
     return _TYPE_NAMES.get(kind, kind)

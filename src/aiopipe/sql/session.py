@@ -12,12 +12,12 @@ import json
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["Session", "describe_error", "errors", "evaluation_errors", "forget", "session"]
+__all__ = ["Session", "ask", "describe_error", "errors", "evaluation_errors", "forget", "lend", "session"]
 
 KEPT = 64  # statements a thread keeps planned; a pipeline has a handful
 
@@ -156,6 +156,24 @@ def session() -> Session:
         found = _local.session = Session()
         _all.add(found)
     return found
+
+
+_lent: Callable[[str, tuple[Any, ...]], Any] | None = None
+
+
+def lend(ask: Callable[[str, tuple[Any, ...]], Any] | None) -> None:
+    """Another process has a session as well, which `ask(method, arguments)` asks: None where it has no answer."""
+    global _lent
+    _lent = ask
+
+
+def ask(method: str, *given: Any) -> Any:
+    """What a method of a session gives, by another process's session where one was lent; its errors are those of ours.
+
+    method: "syntax", "bind" or "functions", which need no data.
+    """
+    found = _lent(method, given) if _lent is not None else None
+    return getattr(session(), method)(*given) if found is None else found
 
 
 def forget() -> None:
