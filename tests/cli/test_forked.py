@@ -38,7 +38,8 @@ main()
 
 def command(place: Path, *words: str, then: str = "pass") -> list[str]:
     into = ["pipe", "--no-progress", "--workers", "3", *words]
-    return [sys.executable, "-c", SCRIPT.format(then=then), *into, "read", str(place / "in"), "then", "filter", "a > 4", "then", "write",
+    script = SCRIPT.format(then=then)
+    return [sys.executable, "-c", script, *into, "read", str(place / "in"), "then", "filter", "a > 4", "then", "write",
             f"{place}/out/"]  # fmt: skip
 
 
