@@ -68,7 +68,7 @@ def place(tmp_path: Path) -> Path:
 def test_forked_workers_write_what_one_process_writes(place: Path, words: tuple[str, ...]):
     done = subprocess.run(command(place, *words), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert len(pids(done.stderr)) == 2
+    assert len(pids(done.stderr)) == 3
     assert "300 files" in done.stderr
     assert tree(place / "out") == tree(place / "clean")
     assert not any(map(lives, pids(done.stderr)))

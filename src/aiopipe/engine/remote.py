@@ -32,14 +32,15 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["DEPTH", "PER_FILE", "Question", "Remote", "Remotes", "cores", "receive", "send"]
+__all__ = ["PER_FILE", "Question", "Remote", "Remotes", "cores", "receive", "send"]
 
 _COMMAND = "import sys; sys.path[:] = {path!r}; from aiopipe.engine.serving import main; main({modules!r})"
 _PIPE = 1 << 20  # a chunk's output in a few system calls
 # One process reads and cuts for all, at 1 to 2 GB/s; a worker parses a quarter of that, and has 100 MB for itself.
 _MOST = 6
 PER_FILE = 32 << 10  # bytes that take as long to compute on as a file takes to open, to make and to sync
-DEPTH = 2  # parcels that a worker has: one in hand, and the next one, so that it need not wait for us to wake up
+_DEPTH = 2  # parcels that a worker has: one in hand, and the next one, so that it need not wait for us to wake up
+_DEEPER = 3  # where workers are as many as cores: this process computes only while all of them have more than enough
 
 
 def send(target: IO[bytes], value: Any, data: bytes = b"") -> None:
@@ -204,9 +205,12 @@ class Remotes:
         self._lines: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._forked = False
 
     def fork(self, *, sql: bool = False) -> None:
         """Have them as forks of this process, which has a single thread and has imported all that they need.
+
+        There should be as many as cores: they are ready at once, and this process then reads, cuts and writes for them.
 
         sql: one of them begins with a session of DuckDB, for `ask`.
         """
@@ -214,14 +218,15 @@ class Remotes:
             for i in range(self.count):
                 self._each.append(Remote((), forked=True, sql=sql and i == 0))
         if self._each:
-            self._lines = ThreadPoolExecutor(DEPTH * self.count, thread_name_prefix="aiopipe-remote")
+            self._forked = True
+            self._lines = ThreadPoolExecutor(_DEEPER * self.count, thread_name_prefix="aiopipe-remote")
 
     def start(self) -> None:
         """Start them, once; returns before they are ready. Blocks for some milliseconds each."""
         with self._lock:
             if self._lines is not None or self._closed or not self.count:
                 return
-            self._lines = ThreadPoolExecutor(DEPTH * self.count, thread_name_prefix="aiopipe-remote")
+            self._lines = ThreadPoolExecutor(_DEPTH * self.count, thread_name_prefix="aiopipe-remote")
             for _ in range(self.count):
                 try:
                     remote = Remote(self._modules)
@@ -230,9 +235,23 @@ class Remotes:
                 self._each.append(remote)
                 self._lines.submit(remote.greet)
 
-    def least(self, below: int = 1 << 30) -> Remote | None:
-        """The worker with the least to do, if one is ready and has less than `below` parcels."""
-        ready = [r for r in self._each if r.ready and r.load < below]
+    def for_chunk(self, here: int) -> Remote | None:
+        """The worker that a chunk goes to: the one with the least to do; None where this process should do it.
+
+        here: chunks that this process computes on. Beside forked workers that is no share of the work.
+        """
+        return self._least(self._each, _DEEPER if self._forked else min(here + 1, _DEPTH))
+
+    def for_group(self) -> Remote | None:
+        """The worker that a group of files goes to, however much it has to do; None where none is ready.
+
+        One core is left to this process, which finds, shows and notes those files meanwhile.
+        """
+        return self._least(self._each[: max(1, self.count - self._forked)])
+
+    @staticmethod
+    def _least(among: Sequence[Remote], below: int = 1 << 30) -> Remote | None:
+        ready = [r for r in among if r.ready and r.load < below]
         return min(ready, key=lambda r: r.load, default=None)
 
     def ask(self, method: str, given: tuple[Any, ...]) -> Any:

@@ -39,7 +39,8 @@ def fork(stages: tuple[Stage, ...], workers: int | None) -> None:
     Does nothing where workers can take no part, where there is little to do, or where a fork is not safe: the run then
     sees to itself. `unfork` must be called when it is over.
     """
-    remotes = Remotes((cores() if workers is None else workers) - 1, _MODULES)
+    count = cores() if workers is None else workers
+    remotes = Remotes(count if count > 1 else 0)
     if remotes.count <= 0 or not all(s.portable for s in stages) or not _is_much(stages[0]):
         return
     for name in (*_MODULES, *_HERE):
