@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Remotes", "begun", "fork", "unfork"]
 
 # What computes in the stages that are portable.
-_MODULES = ("pyarrow.compute", "aiopipe.fuse", "aiopipe.codec.encode", "aiopipe.stages.read", "aiopipe.stages.filter",
+_MODULES = ("aiopipe.fuse", "aiopipe.codec.encode", "aiopipe.stages.read", "aiopipe.stages.filter",
             "aiopipe.stages.write", "aiopipe.stages._expressions")  # fmt: skip
 _HERE = ("aiopipe.engine.serving", "aiopipe.engine.groups", "aiopipe.storage.again", "aiopipe.storage.groups")
 _WORTH = 48 << 20  # bytes of input: less is done before a worker has come up
