@@ -199,8 +199,7 @@ class Body:
         return self._line_ends
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column of a batch: a field of its body as read, or values that a stage computed.
 
     values: when field < 0, an Arrow string array as long as the batch. written: the same as bytes, where a
@@ -269,8 +268,7 @@ class Batch:
         for i, (segment, count) in enumerate(zip(self.segments, self.counts(), strict=True)):
             body = replace(self.body, segments=(segment,), bounds=self.body.bounds[i : i + 2])
             columns = tuple(
-                replace(
-                    c,
+                c._replace(
                     values=c.values.slice(at, count),
                     written=None if c.written is None else c.written.slice(at, count),
                 )
@@ -339,7 +337,7 @@ class Batch:
             if column.computed:
                 keep = mask_array(mask) if keep is None else keep
                 written = None if column.written is None else pc.filter(column.written, keep)
-                column = replace(column, values=pc.filter(column.values, keep), written=written)
+                column = column._replace(values=pc.filter(column.values, keep), written=written)
             columns.append(column)
         return replace(self, rows=rows, columns=tuple(columns))
 
@@ -364,7 +362,7 @@ class Batch:
         """Columns called otherwise; their values are not touched."""
         for old in names:
             self.column(old)
-        return replace(self, columns=tuple(replace(c, name=names.get(c.name, c.name)) for c in self.columns))
+        return replace(self, columns=tuple(c._replace(name=names.get(c.name, c.name)) for c in self.columns))
 
     def reject(
         self,

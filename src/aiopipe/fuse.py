@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from aiopipe.errors import AiopipeError
 from aiopipe.plan import Plan, Step
@@ -20,8 +20,7 @@ __all__ = ["Node", "Tally", "apart", "fuse", "relabelled", "without_notes"]
 _COMPUTES = ("decode", "apply", "divide", "encode")
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """What a step did to one parcel: records in and out, records rejected, seconds, and what else it counted.
 
     failed: records that were neither, because it failed on one of them, or on all.
@@ -36,8 +35,7 @@ class Tally:
     failed: int = 0
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """What the engine runs as one: a source, a flow, a sink, or a hop of one or more computing steps.
 
     after: the places in the list of the nodes that it gets parcels from: none for a source, several for a merge.

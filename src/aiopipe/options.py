@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any
+from dataclasses import MISSING, Field, field, fields
+from typing import Any, NamedTuple
 
 from aiopipe.errors import UsageError
 
@@ -89,8 +89,7 @@ def pairs(value: object) -> tuple[tuple[str, str], ...]:
     return tuple(made)
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option of a stage, for whoever builds a door from it.
 
     positional: "" for a named option, "one" for an argument, "many" for arguments to the end.

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from aiopipe.codec.chunk import decode
 from aiopipe.errors import AiopipeError, UsageError
@@ -23,8 +23,7 @@ from aiopipe.stage import Apply, FanIn, FanOut, Scope, Shares, Sink, Source, Sta
 __all__ = ["Plan", "Step", "make_plan"]
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A stage in its place. Between a source of records and the first transform stands the step `decode`.
 
     name: unique in the plan (`filter#2`), but that two steps of one stage share it; label: the word, or the name
@@ -42,7 +41,7 @@ class Step:
 
     def __reduce__(self) -> tuple[Any, ...]:
         carried = self.stage.carries(self.scope) if isinstance(self.stage, Apply) else ()
-        return (_step, (tuple(getattr(self, f.name) for f in fields(self)), carried))
+        return (_step, (tuple(self), carried))
 
     def run(self, parcel: Any) -> Any:
         """Do the step's work on one parcel; only for the shapes that need no loop."""
@@ -68,8 +67,7 @@ def _step(values: tuple[Any, ...], carried: tuple[Any, ...]) -> Step:
     return Step(*values)
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The steps of a pipeline in order, with what comes before a merge and behind a split.
 
     name: what reports call it, where it is an input or a branch.
@@ -124,11 +122,11 @@ class Plan:
     def ready(self) -> Plan:
         """The plan with stages that have all they need; may read files. UsageError where something is missing."""
         steps = [
-            replace(step, stage=step.stage.ready()) if isinstance(step.stage, Transform) else step
+            step._replace(stage=step.stage.ready()) if isinstance(step.stage, Transform) else step
             for step in self.steps
         ]
         inputs, branches = (tuple(p.ready() for p in plans) for plans in (self.inputs, self.branches))
-        return replace(self, steps=tuple(steps), inputs=inputs, branches=branches)
+        return self._replace(steps=tuple(steps), inputs=inputs, branches=branches)
 
     def typed(self, *scopes: Scope) -> Plan:
         """The plan with what every step knows, from what is known of each source's records, in order.
@@ -146,12 +144,12 @@ class Plan:
             if step.shape == "source":
                 scope = next(sources)
             if step.shape in ("apply", "flow", "divide"):
-                step = replace(step, scope=scope)
+                step = step._replace(scope=scope)
                 assert isinstance(step.stage, (Transform, FanOut))
                 scope = step.stage.narrow(scope)
             steps.append(step)
         behind = [plan._typed(sources, scope)[0] for plan in self.branches]
-        return replace(self, steps=tuple(steps), inputs=tuple(p for p, _ in before), branches=tuple(behind)), scope
+        return self._replace(steps=tuple(steps), inputs=tuple(p for p, _ in before), branches=tuple(behind)), scope
 
 
 # Two types that a third one holds without loss, as one sample of both would have shown.

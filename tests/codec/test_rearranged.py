@@ -125,7 +125,7 @@ def test_a_stage_that_knows_how_fields_were_written_is_believed():
 
     batch = decode(chunk_of(Sample(b'"1",2\n3,4\n', COMMA, 2)))
     batch = batch.with_columns({"c0": pa.array(["1", "x"])})
-    columns = (replace(batch.columns[0], written=pa.array([b'"1"', b"x"], pa.binary())), batch.columns[1])
+    columns = (batch.columns[0]._replace(written=pa.array([b'"1"', b"x"], pa.binary())), batch.columns[1])
     batch = replace(batch, columns=columns)
     assert bytes(encode(batch).bodies[0]) == b'"1",2\nx,4\n'
     assert bytes(encode(batch.filter(np.array([True, False]))).bodies[0]) == b'"1",2\n'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiopipe.errors import UsageError
 
@@ -14,8 +14,7 @@ _ESCAPED = {"\\then": "then", "\\[": "[", "\\]": "]"}
 _EMPTY = "such as: tee [ head 5 then write - ] [ write out/ ]"
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """The words between two `then`.
 
     word: of the stage. name: the same, with its place in the chain where it stands twice. args: its other words,

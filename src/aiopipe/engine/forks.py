@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiopipe.engine.channel import Channel, Closed
 from aiopipe.fuse import Node, Tally
@@ -20,8 +20,7 @@ __all__ = ["Curtain", "Envelope", "Gate", "merge", "split", "upstream"]
 Gate = asyncio.Future[bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A parcel on its way, with what was done to it since somebody last took account: a flow, a split, or a sink."""
 
     parcel: Any
@@ -59,7 +58,7 @@ async def split(
             parcel = envelope.parcel
             if not isinstance(parcel, Shares):
                 tally = Tally(node.steps[0].name, len(parcel), len(parcel), 0, 0.0)
-                envelope = replace(envelope, tallies=(*envelope.tallies, tally))
+                envelope = envelope._replace(tallies=(*envelope.tallies, tally))
             parcel = await account(envelope, "")
             for i, part in enumerate(_parts(parcel, len(writers))):
                 given[i] += len(part)

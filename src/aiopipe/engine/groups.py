@@ -43,7 +43,7 @@ def run_group(node: Node, group: Group) -> Made | AiopipeError | None:
             arrived = replace(
                 encoded, bodies=(), puts=tuple(some), readings=tuple(readings[at : at + count]), group=group.first
             )
-            last = replace(tallies[-1], seconds=tallies[-1].seconds + time.perf_counter() - begun)
+            last = tallies[-1]._replace(seconds=tallies[-1].seconds + time.perf_counter() - begun)
             found.append((arrived, (*tallies[:-1], last)))
             at += count
     except ChangedError as error:

@@ -18,7 +18,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiopipe.errors import InputError, OutputError
@@ -89,8 +88,7 @@ class Key(NamedTuple):
         return display_path(os.fsdecode(self.path)) + where
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A file that a unit made. path: below the destination, as bytes. damaged: `aiopipe verify` found it changed."""
 
     path: bytes
@@ -99,8 +97,7 @@ class Output:
     damaged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A row of the ledger, with its outputs.
 
     state: "done"; "running" (begun, and not finished if no run is on); "part" (of a job that is one unit, and not
@@ -131,8 +128,7 @@ class Unit:
     made: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     """A byte range of an input that is done: its output is the next bytes of a temporary, up to `length`.
 
     Of a file that is not finished: when it is, the unit is the whole file, and its ranges are forgotten. key: path, and

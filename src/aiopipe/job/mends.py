@@ -12,8 +12,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiopipe.job.ledger import Key, Ledger, Output, Reader, Unit
 from aiopipe.job.operations import add_rejects, finish_units
@@ -22,8 +21,7 @@ from aiopipe.storage.version import Version, checksum_of
 __all__ = ["Mend", "begin_mend", "finish_mend", "recover"]
 
 
-@dataclass(frozen=True, slots=True)
-class Mend:
+class Mend(NamedTuple):
     """What becomes of a unit: records that its output gains, and the rejects that it keeps, as rows of a rejects file.
 
     why: what `aiopipe why` says the output comes from.
@@ -38,7 +36,7 @@ class Mend:
     def mended(self) -> Unit:
         """The unit as it is to stand in the ledger; its outputs are not known yet."""
         unit = self.unit
-        return replace(unit, given=unit.given + self.gained, rejected=len(self.left), message="", state="done")
+        return unit._replace(given=unit.given + self.gained, rejected=len(self.left), message="", state="done")
 
 
 def begin_mend(mend: Mend, blake3: bytes) -> Any:
@@ -54,7 +52,7 @@ def begin_mend(mend: Mend, blake3: bytes) -> Any:
 
 def finish_mend(mend: Mend, outputs: Sequence[Output]) -> Any:
     """An operation: the unit has these outputs, and what was set aside of it is what is left."""
-    unit = replace(mend.mended, outputs=tuple(outputs), made=len(outputs))
+    unit = mend.mended._replace(outputs=tuple(outputs), made=len(outputs))
 
     def operation(connection: sqlite3.Connection) -> None:
         finish_units([unit])(connection)

@@ -17,7 +17,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from aiopipe.job.ledger import Key, Ledger, Range, Reader
@@ -58,7 +57,7 @@ def still_there(ranges: Sequence[Range], home: str) -> Range | None:
 def held(ranges: Sequence[Range], pipeline: int, path: str, home: str, stopping: Callable[[], bool]) -> Resumed | None:
     """Where a run of this pipeline can go on with the input at `path`, of which these ranges are done; see `holds`."""
     same = [r for r in ranges if r.pipeline == pipeline and r.temporary == ranges[-1].temporary]
-    placed = [replace(r.reached, temporary=temporary_path(r, home)) for r in same]
+    placed = [r.reached._replace(temporary=temporary_path(r, home)) for r in same]
     return holds(placed, path, stopping) if placed else None
 
 

@@ -187,14 +187,14 @@ class _Outcomes:
 def _replaced(plan: Plan, found: Sequence[Again], sink: Sink | None = None) -> Plan:
     """The plan with the records as its source, and perhaps another sink."""
     steps = [
-        replace(step, stage=_Rejected(tuple(found)))
+        step._replace(stage=_Rejected(tuple(found)))
         if step.shape == "source"
-        else replace(step, stage=sink)
+        else step._replace(stage=sink)
         if sink is not None and step.shape == "sink"
         else step
         for step in plan.steps
     ]
-    return replace(plan, steps=tuple(steps))
+    return plan._replace(steps=tuple(steps))
 
 
 async def _by_themselves(plan: Plan, found: list[Again], rejects: str | None, pools: Workers) -> Replayed:

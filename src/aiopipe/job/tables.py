@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from aiopipe.engine.workers import Workers
@@ -162,7 +161,7 @@ class TableUnits(Units):
 
     def _refresh(self, unit: Unit, fresh: Any) -> None:
         version, read_at, _ = fresh
-        fresh = replace(unit, version=version, read_at=read_at)
+        fresh = unit._replace(version=version, read_at=read_at)
         self.table.note([_values(fresh, unit_name(os.fsdecode(unit.key.path)))])
 
     def set_aside(self, number: int, rejects: Sequence[Reject]) -> None:
@@ -191,7 +190,7 @@ class TableUnits(Units):
         self._held.append(ticket)
 
     def _noted(self, ticket: Ticket) -> tuple[Any, ...]:
-        unit = replace(self._row(ticket, ()), state="done")
+        unit = self._row(ticket, ())._replace(state="done")
         return _values(unit, self._names[ticket.number])
 
     def rejects(self) -> Generator[dict[str, Any], None, None]:

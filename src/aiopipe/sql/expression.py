@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -24,15 +24,14 @@ from aiopipe.sql.text import WRITTEN, as_text
 __all__ = ["Evaluated", "Expression", "compile_expression", "compile_predicate"]
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(NamedTuple):
     """What an expression gave: a value per record, and why there is none where it could not be computed.
 
     values: as long as the batch, in its order; NULL at failed records. failed: record -> message.
     """
 
     values: Any
-    failed: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Expression:
     def evaluate(self, columns: Mapping[str, Any], length: int) -> Evaluated:
         """The typed values of the expression for `length` records, whose columns are Arrow arrays by name."""
         values = self._directly(columns, length)
-        return Evaluated(values) if values is not None else self._by_duckdb(f"({self.text}\n)", columns, length)
+        return Evaluated(values, {}) if values is not None else self._by_duckdb(f"({self.text}\n)", columns, length)
 
     def mask(self, columns: Mapping[str, Any], length: int) -> Evaluated:
         """The same for a condition: an Arrow boolean array, NULL where SQL does not know."""
@@ -92,7 +91,7 @@ class Expression:
     def _by_duckdb(self, select: str, columns: Mapping[str, Any], length: int) -> Evaluated:
         batch = self._batch(columns, length)
         try:
-            return Evaluated(self._values(select, batch))
+            return Evaluated(self._values(select, batch), {})
         except evaluation_errors():
             values, failed = isolate(self._values, select, batch)
             return Evaluated(_of_length(values, length, self.text), failed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from aiopipe.errors import ExpressionError
 from aiopipe.sql.caret import char_of_byte, expression_error
@@ -23,16 +23,14 @@ _LAMBDA_TAKERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A column named in an expression, and the character where its name stands."""
 
     name: str
     at: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """An expression that may be evaluated record by record.
 
     columns: the names as written (without quotes), each once, in order; the case is the writer's.
@@ -40,8 +38,8 @@ class Parsed:
 
     text: str
     columns: tuple[str, ...]
-    references: tuple[Reference, ...] = field(repr=False)
-    tree: Node = field(repr=False, compare=False, hash=False)
+    references: tuple[Reference, ...]
+    tree: Node
 
 
 def wrap(text: str) -> str:

@@ -6,9 +6,8 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiopipe.errors import FunctionError
 from aiopipe.stage import Items
@@ -33,8 +32,7 @@ CAUGHT = (Exception, SystemExit)
 SLICE = 256  # rows called together: their results travel on when all of them are there
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """What went wrong with one row: a reason in one line, advice, and the function's own traceback."""
 
     reason: str

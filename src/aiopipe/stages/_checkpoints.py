@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiopipe.model import FileRef
@@ -78,8 +77,8 @@ class Checkpoints:
         if reached is None or not self._far(reached.byte, every):
             return
         length, blake3 = self._temporary.so_far
-        reached = replace(
-            reached, given=given, names=names, temporary=self._temporary.path, length=length, blake3=blake3
+        reached = reached._replace(
+            given=given, names=names, temporary=self._temporary.path, length=length, blake3=blake3
         )
         self._byte, self._since = reached.byte, time.monotonic()
         self._flying = asyncio.ensure_future(self._context.io(self._keep, reached))

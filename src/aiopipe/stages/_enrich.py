@@ -117,7 +117,7 @@ def _work(stage: Any, context: Context, maker: _Maker, keeper: _Keeper, http: Ht
         try:
             return await persistent(job)
         except PlainError as error:
-            error.fault = replace(error.fault, reason=maker.secrets.hidden(error.fault.reason))
+            error.fault = error.fault._replace(reason=maker.secrets.hidden(error.fault.reason))
             raise
 
     async def unpack(part: Any) -> tuple[Any, Sequence[Any]]:

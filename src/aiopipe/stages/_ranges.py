@@ -88,4 +88,4 @@ def _column_slice(column: Column, start: int, stop: int) -> Column:
     if not column.computed:
         return column
     written = None if column.written is None else column.written.slice(start, stop - start)
-    return replace(column, values=column.values.slice(start, stop - start), written=written)
+    return column._replace(values=column.values.slice(start, stop - start), written=written)

@@ -9,8 +9,7 @@ import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.rows import csv_lines
@@ -42,8 +41,7 @@ def is_target(value: object) -> bool:
     return is_writer(value) or inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(call)
 
 
-@dataclass(frozen=True)
-class _Some:
+class _Some(NamedTuple):
     """Rows that go together: the number of the first, counted from 0, and the input they come from, if it is known."""
 
     rows: list[Any]

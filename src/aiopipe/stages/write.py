@@ -114,7 +114,7 @@ class Write(Sink):
         if self.target is None and is_socket(self.to):
             socket_of(self.to, "write")
         if self.table is None and self.filling != Filling():
-            changed = [n for n in Filling.__slots__ if getattr(self, n) != getattr(Filling(), n)]
+            changed = [n for n in Filling._fields if getattr(self, n) != getattr(Filling(), n)]
             raise UsageError(
                 f"--{changed[0].replace('_', '-')} is for tables, and {self.to} is none",
                 stage="write",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiopipe.codec.dialect import Dialect
 from aiopipe.errors import ChangedError, InputError, RecordError
@@ -14,8 +14,7 @@ from aiopipe.model import FileRef, Position
 __all__ = ["Input", "at", "open_regular", "trouble", "unchanged"]
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """A file with how it is to be read."""
 
     file: FileRef

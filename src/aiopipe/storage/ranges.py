@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiopipe.storage.version import Checksum, Version
 
@@ -20,8 +20,7 @@ __all__ = ["Reached", "Resumed", "holds"]
 _BLOCK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(NamedTuple):
     """A boundary between two records of an input, before which all is done.
 
     part: the number of the chunk that begins there; byte: its place. seen, xxh128: how many bytes of the input had
@@ -44,8 +43,7 @@ class Reached:
     blake3: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(NamedTuple):
     """A file that is gone on with: where, and the hashes to go on with, of the input and of the output.
 
     version: of the input when it was looked at.

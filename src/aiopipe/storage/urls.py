@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aiopipe.errors import UsageError, nearest
@@ -29,8 +29,7 @@ def is_socket(path: str) -> bool:
     return path[:7].lower().startswith(("tcp://", "unix://"))
 
 
-@dataclass(frozen=True, slots=True)
-class Socket:
+class Socket(NamedTuple):
     """Where somebody listens: host and port, or a path."""
 
     host: str = ""

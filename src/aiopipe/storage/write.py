@@ -16,8 +16,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiopipe import held
 from aiopipe.errors import OutputError
@@ -73,8 +72,7 @@ def temporary_of(name: str) -> str | None:
     return match[1] if match else None
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """An output that is visible: where, its bytes counted and hashed (BLAKE3), and its signature."""
 
     target: str

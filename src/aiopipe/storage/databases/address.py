@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from aiopipe.errors import UsageError, nearest
@@ -16,8 +16,7 @@ WRITABLE = ("sqlite", "postgresql")
 _HINT = "such as 'sqlite:///file.db#table' (sqlite://// begins an absolute path) or 'postgresql://host/database#table'"
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """scheme: "sqlite" or "postgresql". database: a path, or what libpq connects to. table: its name, perhaps
     SCHEMA.NAME. shown: what messages say, without a password."""
 
@@ -38,8 +37,7 @@ class Address:
         return tuple(dict.fromkeys(form for secret in (*whole, *pieces) for form in (secret, unquote(secret))))
 
 
-@dataclass(frozen=True, slots=True)
-class Filling:
+class Filling(NamedTuple):
     """How rows go into a table; the options of `write` for databases, see there.
 
     append: no unit owns the rows, so the table needs no column that says which.
