@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pickle
 import shlex
@@ -16,6 +17,7 @@ from aiopipe import Collect, From, Pipeline, Read, UnknownNameError, UsageError,
 from aiopipe.cli import main
 from aiopipe.cli.segments import command_of, pipeline_of
 from aiopipe.pipefile import dumps, loads
+from aiopipe.stage import Apply, FanIn, FanOut, Flow, Scope, Sink, Source, Stage, Transform
 from aiopipe.stages import find_stage, words
 
 MODULE = '''
@@ -223,3 +225,31 @@ def plain(row: dict[str, str]) -> dict[str, str]:
 
 def positional(row: dict[str, str], times: int) -> dict[str, str]:
     return row
+
+
+class Same(Apply):
+    """A stage without options, as a library has it: neither @stage nor @dataclass stands above it."""
+
+    word = "same"
+    takes = ("records", "items")
+
+    def apply(self, batch: Any, scope: Scope) -> Any:
+        return batch
+
+
+def test_a_class_without_options_needs_no_decorator():
+    one = Same()
+    assert one == Same() and hash(one) == hash(Same()) and repr(one) == "Same()"
+    assert dataclasses.fields(one) == () and dataclasses.replace(one) == one == pickle.loads(pickle.dumps(one))
+    assert (From([1, 2]) | one | Collect()).run_sync().items == [1, 2]
+
+
+@pytest.mark.parametrize("kind", [Stage, Source, Transform, Apply, Flow, Sink, FanOut, FanIn])
+def test_a_stage_that_can_be_changed_is_refused_whatever_its_kind(kind: type[Stage]):
+    with pytest.raises(TypeError, match="non-frozen"):
+        dataclasses.dataclass(type("Mutable", (kind,), {}))
+    frozen = dataclasses.dataclass(frozen=True)(type("Fixed", (kind,), {"size": 1, "__annotations__": {"size": int}}))
+    made: Any = frozen(size=2)
+    assert made == frozen(2) != frozen(3) and hash(made) == hash(frozen(2)) and made != kind()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.size = 3

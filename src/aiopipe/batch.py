@@ -25,8 +25,7 @@ from aiopipe.model import FileRef, Position, Reject
 __all__ = ["Batch", "Body", "Column", "Header", "Segment", "duplicates", "quoted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What stands before the records of a file, and how its fields are written.
 
     names: the columns as stages call them. raw: the same as the file writes them, quotes and all. bom and
@@ -94,7 +93,7 @@ class Segment(NamedTuple):
         return Reject(self.file, position, stage, reason, raw, hint, kind, trace, self.part, lines)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Body:
     """Bytes and where their records and fields lie; shared, never changed, by every batch cut from it.
 
@@ -286,7 +285,7 @@ class Batch:
         segments = tuple(s.emptied() for s in self.segments)
         none: Ints = np.zeros(0, np.int64)
         bounds: Ints = np.zeros(len(segments) + 1, np.int64)
-        header = replace(self.body.header, names=(), raw=())
+        header = self.body.header._replace(names=(), raw=())
         body = Body(b"", header, none, Table(np.zeros((0, 0), np.int64)), none, segments, bounds)
         return Batch(body, (), None, self.rejects)
 

@@ -142,7 +142,7 @@ class Units(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Found:
     """What a source came upon: files begun and paths passed over with the reason, for the report.
 

@@ -19,7 +19,7 @@ __all__ = ["Failures"]
 _AGAIN = 1 << 39  # more files than a source has; those of the next one are numbered from 2^40 on
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Failures:
     """keep_going: whether the run goes on. workers: whether it does, at least, where a worker was lost. retries: how
     often an attempt that was lost is made again.

@@ -136,7 +136,7 @@ def test_a_header_keeps_its_bytes_for_columns_that_kept_their_name():
 
     chunk = chunk_of(Sample(b"1,2,3\n", COMMA, 3))
     names = ("a", "b", "c d")
-    head = replace(chunk.header, names=names, raw=(b'"a"', b"b", b'"c d"'), bom=b"\xef\xbb\xbf", newline=b"\r\n")
+    head = chunk.header._replace(names=names, raw=(b'"a"', b"b", b'"c d"'), bom=b"\xef\xbb\xbf", newline=b"\r\n")
     batch = decode(replace(chunk, header=head))
     assert encode_header(batch) == b'\xef\xbb\xbf"a",b,"c d"\r\n'
     assert encode_header(batch.select(["c d", "a"])) == b'\xef\xbb\xbf"c d","a"\r\n'
@@ -145,7 +145,7 @@ def test_a_header_keeps_its_bytes_for_columns_that_kept_their_name():
     assert encode_header(new) == b'\xef\xbb\xbf"a",b,"c d",z\r\n'
     assert encode_header(batch.select(["b"]).rename({"b": ""})) == b'\xef\xbb\xbf""\r\n'
     assert encode(batch, "\t").head == b"\xef\xbb\xbfa\tb\tc d\r\n"
-    assert encode_header(decode(replace(chunk, header=replace(head, present=False)))) == b"\xef\xbb\xbf"
+    assert encode_header(decode(replace(chunk, header=head._replace(present=False)))) == b"\xef\xbb\xbf"
 
 
 def test_a_name_that_the_file_cannot_hold_is_an_error_that_says_so():

@@ -55,7 +55,7 @@ class Chunk:
 
     def emptied(self) -> Chunk:
         """What goes on in the place of records that could not be used: the same parts of files, as of empty ones."""
-        header = replace(self.header, names=(), raw=())
+        header = self.header._replace(names=(), raw=())
         segments = tuple(s.emptied() for s in self.segments)
         return replace(self, data=b"", header=header, segments=segments, origin=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
 from typing import Any, SupportsIndex
 
@@ -22,7 +22,7 @@ from aiopipe.model import Reject
 __all__ = ["Encoded", "encode", "encode_header", "encode_json"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Encoded:
     """What a batch contributes to its outputs: each segment's bytes and how many records are in them.
 
@@ -81,7 +81,7 @@ def encode(batch: Batch, delimiter: str | None = None) -> Encoded:
     header = batch.body.header
     anew = delimiter is not None and delimiter.encode() != header.delimiter
     if anew and delimiter is not None:
-        header = replace(header, delimiter=delimiter.encode(), quote=header.quote or b'"')
+        header = header._replace(delimiter=delimiter.encode(), quote=header.quote or b'"')
     elif batch.untouched():
         return _encoded(batch, header, _original(batch))
     batch = _writable(batch, header, anew)

@@ -25,7 +25,7 @@ class Closed(Exception):  # noqa: N818 - an outcome, not an error: StopIteration
     """The other end of the channel is gone."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Statistics:
     """What went through a channel, and who waited for whom.
 

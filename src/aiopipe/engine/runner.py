@@ -56,7 +56,7 @@ __all__ = ["Account", "Envelope", "Trace", "byte_bound", "depth", "run_nodes"]
 _EACH = 40  # bits for the files of one source, where there are several: see renumbered
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Trace:
     """What a run leaves behind for the report: statistics of every channel, and each node's busy seconds.
 
@@ -350,7 +350,7 @@ async def _hop(node: Node, reader: Channel[Envelope], writer: Channel[Envelope],
         await hop.aclose()
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Call:
     """A parcel in work."""
 

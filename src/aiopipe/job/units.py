@@ -38,7 +38,7 @@ __all__ = ["Ticket", "Units", "stale"]
 RACY = 2_000_000_000  # nanoseconds: a file changed that shortly before it was read may change again unseen
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Ticket:
     """A unit in work; the sink takes it from `complete` to `ready` and `commit`."""
 

@@ -258,7 +258,7 @@ def _renamed(header: Header, names: Sequence[str]) -> Header:
             raw.append(header.raw[header.names.index(name)])
         else:
             raw.append(quoted(text_array([name]), header)[0].as_py())
-    return replace(header, names=tuple(names), raw=tuple(raw), newline=header.newline or b"\n")
+    return header._replace(names=tuple(names), raw=tuple(raw), newline=header.newline or b"\n")
 
 
 def _line(row: dict[str, Any], names: Sequence[str], header: Header) -> bytes:

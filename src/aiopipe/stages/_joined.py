@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Joined", "joined_pieces", "to_file", "to_stdout"]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Joined:
     """Parts of several files as one: one header, line ends between records, the same columns throughout."""
 

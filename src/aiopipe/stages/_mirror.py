@@ -65,7 +65,7 @@ def _commit(temporary: Temporary, units: Units | None, ticket: Any) -> int:
     return temporary.nbytes
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Open:
     """An output being written: what came of its file so far."""
 

@@ -48,7 +48,7 @@ def glob_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(out, re.DOTALL)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Finder:
     """Finds the files of a list of paths, globs and directories.
 

@@ -241,7 +241,7 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
                 header, start, head_lines = read_header(waiting, dialect)
                 byte, data, waiting = start, waiting[start:], b""
                 if outer:
-                    header, byte = replace(header, transcode=outer), -1
+                    header, byte = header._replace(transcode=outer), -1
             if ended:
                 chunk = (cutter.feed(data) if data else b"") + cutter.finish()
             elif cutter.is_quick(data):

@@ -72,7 +72,7 @@ async def peek(path: str, context: Context, lines: int, size: int) -> bytes:
     return b"".join(stream.begun)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class OpenStream:
     """A stream that was opened, with what was read of it before the run began."""
 
