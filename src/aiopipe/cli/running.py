@@ -23,6 +23,7 @@ from aiopipe.errors import (
     UnitsFailedError,
     UsageError,
 )
+from aiopipe.imports import later
 from aiopipe.job.ahead import fork, unfork
 from aiopipe.job.options import JobOptions
 from aiopipe.job.report import counted
@@ -91,6 +92,8 @@ def _own_process(pipeline: Pipeline, options: JobOptions) -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # Nor Arrow's allocator its own, which would tidy up memory that we do not take from it: threads forbid a fork.
         os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+        # Nor does anybody make temporary files with aiofiles, which imports shutil, random and compressors for them.
+        later("aiofiles.tempfile")
     fork(pipeline.stages, options.workers)
 
 
@@ -131,6 +134,8 @@ def _loop_factory(options: JobOptions) -> Callable[[], asyncio.AbstractEventLoop
 
 def _print_items(report: Report) -> None:
     """What `collect` kept, one JSON value a line: a shell has no other use for it."""
+    if not report.items:
+        return
     from aiopipe.codec.items import as_mapping, json_line
 
     for item in report.items:

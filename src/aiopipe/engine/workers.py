@@ -13,7 +13,6 @@ import contextvars
 import os
 import pickle
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -286,6 +285,8 @@ def _why(code: int | None, timeout: float | None) -> str:
 
 
 def _new_diary() -> str:
+    import tempfile  # 6 ms, and workers seldom die
+
     fd, path = tempfile.mkstemp(prefix="aiopipe-diary-")
     os.write(fd, (-1).to_bytes(8, "little", signed=True))
     os.close(fd)

@@ -6,7 +6,6 @@ from aiopipe.errors import ChangedError
 from aiopipe.job.incremental import one_unit, reads_only_files
 from aiopipe.plan import Plan
 from aiopipe.stage import Sink, Source
-from aiopipe.stages.collect import Collect
 from aiopipe.stages.write import Write
 
 __all__ = ["changed", "mirrors", "starts_over"]
@@ -21,6 +20,8 @@ def mirrors(plan: Plan) -> bool:
 
 def starts_over(plan: Plan) -> bool:
     """Whether a whole run can be done again when it has failed: files in, and nothing out that stays."""
+    from aiopipe.stages.collect import Collect  # asked only where no ledger is kept
+
     only_files = all(isinstance(s.stage, Source) and reads_only_files(s.stage) for s in plan.sources)
     return only_files and all(
         isinstance(s.stage, Collect) or (isinstance(s.stage, Write) and s.stage.is_path and s.stage.to != "-")

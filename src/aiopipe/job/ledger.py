@@ -14,7 +14,6 @@ import json
 import os
 import queue
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -472,6 +471,8 @@ class Ledger:
 
 def _refusal(directory: str) -> OSError | None:
     """Why no file can be made in a directory, if so: SQLite only says that it could not open one."""
+    import tempfile
+
     try:
         fd, path = tempfile.mkstemp(prefix="probe-", dir=directory)
     except OSError as error:

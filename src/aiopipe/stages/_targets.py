@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import inspect
 import json
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -180,6 +179,8 @@ def _body(some: _Some, style: str) -> bytes:
 
 async def _post(session: Any, url: str, body: bytes, headers: dict[str, str], some: _Some) -> None:
     """Send it until the server has it; OutputError when it refuses, or after the last attempt."""
+    import random
+
     aiohttp = client()
     for attempt in range(1, _ATTEMPTS + 1):
         wait = min(_WAIT * 2 ** (attempt - 1) * (1 + random.random() / 4), _LONGEST)

@@ -16,7 +16,6 @@ from aiopipe.stages._joined import to_file, to_stdout
 from aiopipe.stages._mirror import Mirror
 from aiopipe.stages._pieces import encoded_like
 from aiopipe.stages._targets import deliver, is_target, is_writer
-from aiopipe.stages.collect import as_items
 from aiopipe.storage.databases.address import Address, Filling, address_of
 from aiopipe.storage.home import refuse_tilde
 from aiopipe.storage.put import Put, put
@@ -215,6 +214,8 @@ class Write(Sink):
 
             return rows_of(parcel, self.empty)
         if self.gives_rows:
+            from aiopipe.stages.collect import as_items
+
             return as_items(parcel, kind)
         from aiopipe.codec.encode import encode, encode_json
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from aiopipe.errors import UsageError, nearest
 from aiopipe.storage.urls import is_url
@@ -30,6 +29,8 @@ class Address(NamedTuple):
         """The password in the address, as it is written, as it is meant, and the pieces a parser may take it for."""
         if self.scheme == "sqlite":
             return ()
+        from urllib.parse import parse_qsl, unquote, urlsplit
+
         user, _, _ = self.database.partition("://")[2].rpartition("@")
         asked = [value for name, value in parse_qsl(urlsplit(self.database).query) if "password" in name]
         whole = [secret for secret in (user.partition(":")[2], *asked) if secret]
