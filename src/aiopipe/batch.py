@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from aiopipe.ends import Ends, Table
 from aiopipe.errors import UnknownNameError, column_hint
 from aiopipe.fields import decoded, quoted, unquoted
 from aiopipe.model import FileRef, Position, Reject
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Batch", "Body", "Column", "Header", "Segment", "duplicates", "quoted"]
 

@@ -12,11 +12,12 @@ import ctypes
 import os
 import sys
 import threading
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from aiopipe.arrays import Bytes, Ints, Mask, Words
+from aiopipe.tuples import NamedTuple
 
 __all__ = [
     "SAMPLE",

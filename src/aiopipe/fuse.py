@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiopipe.errors import AiopipeError
 from aiopipe.plan import Plan, Step
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Node", "Tally", "apart", "fuse", "relabelled", "without_notes"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiopipe.errors import UsageError
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["NESTED", "Option", "option", "options_of", "pairs", "parse_size", "parse_time", "strings"]
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiopipe.codec.chunk import decode
 from aiopipe.errors import AiopipeError, UsageError
 from aiopipe.stage import Apply, FanIn, FanOut, Scope, Shares, Sink, Source, Stage, Transform, every_stage
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Plan", "Step", "make_plan"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from aiopipe.errors import UsageError
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Segment", "every_segment", "segment_in_hand", "segments"]
 

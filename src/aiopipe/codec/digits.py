@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from aiopipe.arrays import Bytes, Ints, Mask
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Read", "read", "suits"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow as pa
 from aiopipe.arrays import Ints
 from aiopipe.codec.dialect import Dialect
 from aiopipe.ends import Ends, Table
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Bad", "Index", "checked", "ragged", "unclosed"]
 

@@ -12,7 +12,6 @@ the three together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.found import Bad, Index, checked, ragged, unclosed
 from aiopipe.ends import Counted, Table
 from aiopipe.fields import unquote_one
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Index", "header_fields", "index", "index_precisely"]
 

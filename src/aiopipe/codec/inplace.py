@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from aiopipe import kernels as pc
 from aiopipe.arrays import Bytes, Ints, Mask, mask_array
 from aiopipe.codec import digits
 from aiopipe.codec.types import arrow_type
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["IN_PLACE", "cast_in_place"]
 

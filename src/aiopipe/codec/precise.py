@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 from aiopipe.codec.dialect import Dialect
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Record", "last_end", "records", "split_record"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiopipe.engine.channel import Channel, Closed
 from aiopipe.fuse import Node, Tally
 from aiopipe.stage import Items, Shares
+from aiopipe.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from aiopipe.engine.runner import Account

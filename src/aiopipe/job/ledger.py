@@ -17,13 +17,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiopipe.errors import InputError, OutputError
 from aiopipe.model import display_path
 from aiopipe.storage.ranges import Reached
 from aiopipe.storage.version import Version
 from aiopipe.storage.write import trouble
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["FOLDER", "Key", "Ledger", "Output", "Range", "Reader", "Unit", "ledger_path", "open_ledger"]
 

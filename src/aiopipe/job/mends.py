@@ -12,11 +12,12 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiopipe.job.ledger import Key, Ledger, Output, Reader, Unit
 from aiopipe.job.operations import add_rejects, finish_units
 from aiopipe.storage.version import Version, checksum_of
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Mend", "begin_mend", "finish_mend", "recover"]
 

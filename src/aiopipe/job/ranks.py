@@ -8,7 +8,7 @@ kept in the ledger, and `replay` puts what passes later in that place.
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from aiopipe.codec.encode import Encoded
 from aiopipe.model import Reject
 from aiopipe.plan import Plan
 from aiopipe.stage import Apply
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Ranks", "unlike_records"]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Settling", "Signature"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from aiopipe.codec.types import parse_type
 from aiopipe.errors import ExpressionError, nearest
 from aiopipe.sql.caret import char_of_byte, expression_error
 from aiopipe.sql.session import ask, describe_error, errors
 from aiopipe.sql.syntax import BEFORE, Parsed, Reference, wrap
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Column", "bind", "quoted", "resolve"]
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +20,7 @@ from aiopipe.arrays import EMPTY, double, null
 from aiopipe.sql.binding import Column
 from aiopipe.sql.literals import constant
 from aiopipe.sql.tree import Node, arguments, name
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Plan", "plan"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +20,7 @@ from aiopipe.sql.failures import isolate
 from aiopipe.sql.session import evaluation_errors, forget, session
 from aiopipe.sql.syntax import Parsed, parse, remember
 from aiopipe.sql.text import WRITTEN, as_text
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Evaluated", "Expression", "compile_expression", "compile_predicate"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import lru_cache
-from typing import NamedTuple
 
 from aiopipe.sql.session import ask
 from aiopipe.sql.tree import Node, arguments, children, name
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["CLOCKS", "Refusal", "refusal"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 from aiopipe.errors import ExpressionError
 from aiopipe.sql.caret import char_of_byte, expression_error
 from aiopipe.sql.refuse import CLOCKS, refusal
 from aiopipe.sql.session import ask
 from aiopipe.sql.tree import Node, arguments, children, keyword_lambda, lambda_names, name, start
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["BEFORE", "Parsed", "Reference", "parse", "remember", "wrap"]
 

@@ -7,10 +7,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiopipe.errors import FunctionError
 from aiopipe.stage import Items
+from aiopipe.tuples import NamedTuple
 from aiopipe.watch import Abandoned, current_leash, current_watch
 
 __all__ = [

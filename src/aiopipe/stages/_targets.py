@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.rows import csv_lines
@@ -19,6 +19,7 @@ from aiopipe.storage.http import client, words
 from aiopipe.storage.secrets import looked_up
 from aiopipe.storage.sockets import SocketTarget
 from aiopipe.storage.urls import is_socket, shown_url
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["deliver", "is_target", "is_writer"]
 

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from aiopipe.codec.chunk import Chunk
 from aiopipe.codec.dialect import Dialect
@@ -27,6 +26,7 @@ from aiopipe.storage.opening import Input
 from aiopipe.storage.small import small_files
 from aiopipe.storage.version import Checksum, Version
 from aiopipe.storage.write import attempt, names, reserved
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Group", "Groups", "Reading"]
 

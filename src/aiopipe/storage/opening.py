@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from aiopipe.codec.dialect import Dialect
 from aiopipe.errors import ChangedError, InputError, RecordError
 from aiopipe.model import FileRef, Position
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Input", "at", "open_regular", "trouble", "unchanged"]
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiopipe.storage.version import Version
 from aiopipe.storage.write import Made, Temporary, sync_directories, sync_file_system, syncfs, trouble
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Put", "discard", "made", "put", "show"]
 

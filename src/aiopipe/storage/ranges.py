@@ -11,9 +11,9 @@ import io
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from typing import NamedTuple
 
 from aiopipe.storage.version import Checksum, Version
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Reached", "Resumed", "holds"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aiopipe.errors import UsageError, nearest
+from aiopipe.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult

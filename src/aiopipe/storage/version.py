@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import xxhash
 from blake3 import blake3
+
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Checksum", "Version", "Watched", "checksum_of"]
 

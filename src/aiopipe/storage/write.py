@@ -15,12 +15,13 @@ import re
 import stat
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiopipe import held
 from aiopipe.errors import OutputError
 from aiopipe.model import display_path
 from aiopipe.storage.version import Checksum, Version
+from aiopipe.tuples import NamedTuple
 
 __all__ = [
     "Made",

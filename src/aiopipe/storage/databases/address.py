@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 from aiopipe.errors import UsageError, nearest
 from aiopipe.storage.urls import is_url
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Address", "Filling", "address_of", "unit_name"]
 
