@@ -30,6 +30,7 @@ _MORE = (
     "aiopipe.codec.items",
     "aiopipe.sql.session",
     "duckdb",
+    "aiopipe.job.code",
     "aiopipe.job.debug",
     "tempfile",
     "urllib.parse",

@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiopipe.job.code import Walker
 from aiopipe.plan import Plan, Step
 from aiopipe.stage import Stage
 
@@ -34,16 +33,20 @@ def parts_of(plan: Plan, whole: str = "") -> dict[str, str]:
     parts = {"writer format": str(WRITER_FORMAT), "stages": " | ".join(s.label for s in steps)}
     if whole:
         parts["one unit"] = whole
-    walker = Walker()
     for step in steps:
         parts.update(_options(step, whole=bool(whole)))
         parts.update({f"{step.label}.{name}": value for name, value in step.stage.fingerprint().items()})
         types = _types(step)
         if types:
             parts[f"types decided from the sample, in {step.label}"] = types
-        for name, value in _code(step.stage):
+    code = [found for step in steps for found in _code(step.stage)]
+    if code:
+        from aiopipe.job.code import Walker  # with the paths of this Python, 3 ms
+
+        walker = Walker()
+        for name, value in code:
             walker.add(name, value)
-    parts.update(walker.parts())
+        parts.update(walker.parts())
     return parts
 
 
