@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.errors import OutputError
 
 __all__ = [
@@ -82,7 +82,7 @@ def gather(data: pa.Buffer, starts: Ints, stops: Ints, kind: pa.DataType | None 
     offsets[1::2] = stops
     offsets[-1] = stops[-1]
     both = pa.Array.from_buffers(kind, 2 * n, [None, pa.py_buffer(offsets), data])
-    return both.take(_laid_over(pa.int32(), np.arange(0, 2 * n, 2, dtype=np.int32)))
+    return pc.take(both, _laid_over(pa.int32(), np.arange(0, 2 * n, 2, dtype=np.int32)))
 
 
 def as_text(column: Any) -> Any:
@@ -123,7 +123,7 @@ def weave(data: bytes, spans: Sequence[tuple[Ints, Ints]], others: Sequence[Any]
         else:
             other = others[piece - len(spans)]
             chosen[:, place] = firsts[piece - len(spans)] + (np.arange(n) if len(other) > 1 else 0)
-    woven = pool.take(_laid_over(pa.int32(), chosen.reshape(-1)))
+    woven = pc.take(pool, _laid_over(pa.int32(), chosen.reshape(-1)))
     ends = np.frombuffer(woven.buffers()[1], np.int32, n * len(order) + 1)[:: len(order)]
     return pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(ends.copy()), woven.buffers()[2]])
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import Ints, Mask, gather, mask_array
 from aiopipe.ends import Ends, Table
 from aiopipe.errors import UnknownNameError, column_hint
@@ -337,8 +338,8 @@ class Batch:
         for column in self.columns:
             if column.computed:
                 keep = mask_array(mask) if keep is None else keep
-                written = None if column.written is None else column.written.filter(keep)
-                column = replace(column, values=column.values.filter(keep), written=written)
+                written = None if column.written is None else pc.filter(column.written, keep)
+                column = replace(column, values=pc.filter(column.values, keep), written=written)
             columns.append(column)
         return replace(self, rows=rows, columns=tuple(columns))
 

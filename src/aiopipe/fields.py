@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import EMPTY, Mask, Offsets, as_text, byte_array, byte_scalar, holds_any, mask_to_numpy, text_scalar
 
 if TYPE_CHECKING:

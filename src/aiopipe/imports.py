@@ -26,7 +26,6 @@ _MORE = (
     "aiopipe.stages._tables",
     "aiopipe.codec.items",
     "aiopipe.sql.session",
-    "pyarrow.compute",
     "duckdb",
     "aiopipe.job.debug",
 )

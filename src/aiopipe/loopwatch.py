@@ -29,7 +29,9 @@ from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["IN_HAND", "LIMIT", "OTHER", "OUTSIDE", "Hold", "Line", "LoopWatch", "Waits", "place_of"]
+from aiopipe.watch import IN_HAND
+
+__all__ = ["LIMIT", "OTHER", "OUTSIDE", "Hold", "Line", "LoopWatch", "Waits", "place_of"]
 
 LIMIT = 0.05  # seconds: what the loop may be held without being told
 OUTSIDE = "outside aiopipe"
@@ -39,9 +41,6 @@ _LOOK = 0.02  # seconds between two looks at the stack of a loop that does not a
 _SELDOM = 0.25  # and after the first second
 _LONG = 1.0  # a hold that lasts this long is told while it lasts: it may never end
 _KINDS = 1000  # lines that are told apart
-
-# The run (any object) and the stage whose code runs here.
-IN_HAND: contextvars.ContextVar[tuple[object, str] | None] = contextvars.ContextVar("aiopipe_in_hand", default=None)
 
 _log = logging.getLogger("aiopipe.debug")
 _HOME = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")

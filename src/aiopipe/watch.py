@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-__all__ = ["KILLED", "Abandoned", "Watch", "current_leash", "current_watch", "leashed", "watching"]
+__all__ = ["IN_HAND", "KILLED", "Abandoned", "Watch", "current_leash", "current_watch", "leashed", "watching"]
 
 T = TypeVar("T")
+# The run (any object) and the stage whose code runs here: set in every task of a run.
+IN_HAND: contextvars.ContextVar[tuple[object, str] | None] = contextvars.ContextVar("aiopipe_in_hand", default=None)
 KILLED = 77  # the exit code of a worker that ended itself because a record never came back
 
 

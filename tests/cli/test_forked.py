@@ -17,22 +17,29 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are for L
 
 # The command line, where one byte is much, which says how many workers it has forked.
 SCRIPT = """
-import sys
+import os, sys
 from aiopipe.job import ahead
 ahead._WORTH = 1
 real = ahead.Remotes.fork
-def noted(self):
-    real(self)
+def noted(self, **how):
+    real(self, **how)
     print("forked", *(r._process.pid for r in self._each), file=sys.stderr, flush=True)
+    {then}
 ahead.Remotes.fork = noted
+leave = os._exit
+def left(code):
+    print("duckdb came up:", "_duckdb" in sys.modules, file=sys.stderr, flush=True)
+    leave(code)
+os._exit = left
 from aiopipe.__main__ import main
 main()
 """
 
 
-def command(place: Path, *words: str) -> list[str]:
+def command(place: Path, *words: str, then: str = "pass") -> list[str]:
     into = ["pipe", "--no-progress", "--workers", "3", *words]
-    return [sys.executable, "-c", SCRIPT, *into, "read", str(place / "in"), "then", "filter", "a > 4", "then", "write",
+    script = SCRIPT.format(then=then)
+    return [sys.executable, "-c", script, *into, "read", str(place / "in"), "then", "filter", "a > 4", "then", "write",
             f"{place}/out/"]  # fmt: skip
 
 
@@ -61,13 +68,29 @@ def place(tmp_path: Path) -> Path:
 def test_forked_workers_write_what_one_process_writes(place: Path, words: tuple[str, ...]):
     done = subprocess.run(command(place, *words), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert len(pids(done.stderr)) == 2
+    assert len(pids(done.stderr)) == 3
     assert "300 files" in done.stderr
     assert tree(place / "out") == tree(place / "clean")
     assert not any(map(lives, pids(done.stderr)))
     again = subprocess.run(command(place, *words), capture_output=True, text=True, timeout=120)
     assert again.returncode == 0
     assert ("300 unchanged" in again.stderr or "skipped" in again.stderr) == (words == ())
+
+
+def test_a_worker_asks_duckdb_for_its_parent(place: Path):
+    done = subprocess.run(command(place), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "duckdb came up: False" in done.stderr
+    assert tree(place / "out") == tree(place / "clean")
+
+
+@pytest.mark.parametrize("victims", ["self._each[:1]", "self._each"])
+def test_a_parent_whose_workers_die_asks_duckdb_itself(place: Path, victims: str):
+    kill = f"[os.kill(r._process.pid, 9) for r in {victims}]"
+    done = subprocess.run(command(place, then=kill), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "duckdb came up: True" in done.stderr
+    assert tree(place / "out") == tree(place / "clean")
 
 
 def test_a_function_of_the_user_is_not_forked(place: Path):

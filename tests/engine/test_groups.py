@@ -77,7 +77,7 @@ def records_of_ledger(home: Path) -> list[Any]:
     """What the ledger says, but for times, places on the disk and the run."""
     with sqlite3.connect(home / ".aiopipe/ledger.db") as connection:
         units = "SELECT path, state, number, source, why, size, xxh128, taken, given, rejected, made FROM units"
-        outputs = "SELECT o.path, u.path, o.size, o.sha256 FROM outputs AS o JOIN units AS u ON u.id = o.unit"
+        outputs = "SELECT o.path, u.path, o.size, o.blake3 FROM outputs AS o JOIN units AS u ON u.id = o.unit"
         found = [*connection.execute(f"{units} ORDER BY path"), *connection.execute(f"{outputs} ORDER BY o.path")]
     connection.close()
     return found

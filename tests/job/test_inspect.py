@@ -128,7 +128,7 @@ def test_verify_finds_what_a_signature_does_not_show(place: Path) -> None:
     before = tree(place / "in")
     done = aiopipe("verify", "out")
     assert done.return_value == 1
-    assert "out/a.csv: other bytes (SHA-256 " in done.output
+    assert "out/a.csv: other bytes (BLAKE3 " in done.output
     assert "out/b.csv: No such file" in done.output
     assert "output damaged" in str(why("out/a.csv"))
     report = (Read("in") | Filter("v > 2") | Write("out/")).run_sync()

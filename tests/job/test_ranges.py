@@ -126,7 +126,7 @@ def same_as_undisturbed(place: Path, pipeline: Callable[[str], Pipeline], **opti
     for name, unit in ledger(place / "fresh")[0].items():
         for field in ("xxh128", "taken", "given", "rejected"):
             assert getattr(units[name], field) == getattr(unit, field), (name, field)
-        assert [o.sha256 for o in units[name].outputs] == [o.sha256 for o in unit.outputs]
+        assert [o.blake3 for o in units[name].outputs] == [o.blake3 for o in unit.outputs]
     assert report.balanced
     assert fresh.balanced
     return report

@@ -18,13 +18,15 @@ from aiopipe.codec.dialect import Dialect
 from aiopipe.fuse import fuse
 from aiopipe.model import FileRef
 from aiopipe.plan import make_plan
+from aiopipe.sql import compile_expression
+from aiopipe.sql import session as session_module
 from aiopipe.stage import Scope
 
 WORK = """
 import sys
 import pyarrow as pa
 import aiopipe.sql as sql
-assert "duckdb" not in sys.modules, "duckdb is for the first expression"
+assert "_duckdb" not in sys.modules, "duckdb is for the first expression"
 T = {"n": "BIGINT", "s": "VARCHAR", "x": "DOUBLE"}
 C = {"n": pa.array(range(5)), "s": pa.array(list("abcde")), "x": pa.array([0.5] * 5)}
 """
@@ -53,9 +55,9 @@ node, chunk, other = pickle.load(open(sys.argv[1], "rb"))
 encoded, tallies = node.run(chunk)
 assert bytes(encoded.bodies[0]) == b"2,x,4\\n3,y,6\\n", encoded
 assert [t.given for t in tallies] == [3, 2, 2, 2], tallies
-assert "duckdb" not in sys.modules, "an expression that Arrow computes was parsed before it came here"
+assert "_duckdb" not in sys.modules, "an expression that Arrow computes was parsed before it came here"
 again, _ = pickle.loads(pickle.dumps(node)).run(chunk)
-assert again.bodies == encoded.bodies and "duckdb" not in sys.modules
+assert again.bodies == encoded.bodies and "_duckdb" not in sys.modules
 encoded, _ = other.run(chunk)
 assert bytes(encoded.bodies[0]) == b"2,X\\n3,Y\\n" and "duckdb" in sys.modules, encoded
 """
@@ -84,6 +86,31 @@ def test_a_node_that_came_from_another_process_computes_without_duckdb_what_arro
 def test_a_step_that_cannot_be_compiled_travels_all_the_same():
     plan = make_plan((Read("f.csv") | Filter("length(a, b) > 1") | Write("out.csv")).stages)
     assert pickle.loads(pickle.dumps(plan)) == plan
+
+
+def test_what_arrow_computes_takes_duckdb_s_bindings_and_not_the_package():
+    code = WORK + 'e = sql.compile_expression("n > 2 AND x < 3", T)\ne.mask(C, 5)\n'
+    done = run(code + 'assert "_duckdb" in sys.modules and "duckdb" not in sys.modules\n')
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_session_that_was_lent_is_asked_first(monkeypatch: pytest.MonkeyPatch, answers: bool):
+    other, asked = session_module.Session(), []
+
+    def ask(method: str, given: tuple[object, ...]) -> object:
+        asked.append(method)
+        return getattr(other, method)(*given) if answers else None
+
+    monkeypatch.setattr(session_module, "_lent", None)
+    session_module.lend(ask)
+    own = []
+    monkeypatch.setattr(session_module, "session", lambda: own.append(1) or other)
+    expression = compile_expression(f"a * 2 > b + {17 + answers}", {"a": "BIGINT", "b": "DOUBLE"})
+    assert expression.type == "BOOLEAN"
+    assert {"syntax", "bind"} <= set(asked)
+    assert len(own) == (0 if answers else len(asked))
+    other.close()
 
 
 def test_threads_leave_quietly():

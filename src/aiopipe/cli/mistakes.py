@@ -42,12 +42,11 @@ def _flags(stage: type[Stage]) -> set[str]:
 
 def refuse_signs(segment: Segment) -> None:
     """UsageError for what stands where `then` should: the sign of a shell's pipe, or THEN."""
-    known = set(words())
     for i, (sign, word) in enumerate(zip(segment.args, segment.args[1:], strict=False)):
         valued = i > 0 and segment.args[i - 1].startswith("--")  # --delimiter '|'
-        if word not in known or valued or os.path.lexists(sign):
+        if valued or not (sign == "|" or (sign.lower() == "then" and sign != "then")) or os.path.lexists(sign):
             continue
-        if sign == "|" or (sign.lower() == "then" and sign != "then"):
+        if word in words():  # asked last: for those of installed packages metadata are read, which takes 15 ms
             raise UsageError(
                 f"{sign!r} stands between {segment.name} and {word}",
                 hint=f"on a command line stages are joined by `then`: {segment.word} ... then {word} ...",

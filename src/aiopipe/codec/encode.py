@@ -11,8 +11,8 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import Ints, byte_array, byte_scalar, mask_array, mask_to_numpy, pieces, text_array, weave
 from aiopipe.batch import Batch, Column, Header, Segment
 from aiopipe.errors import OutputError

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import Bytes, Ints, Mask, mask_array
 from aiopipe.codec import digits
 from aiopipe.codec.types import arrow_type

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import Mask, mask_to_numpy, null, place_array, text_array
 from aiopipe.errors import UsageError, nearest
 
@@ -143,7 +143,7 @@ def _convert(values: Any, kind: pa.DataType) -> Any:
             raise pa.ArrowInvalid("hexadecimal")
     elif pa.types.is_floating(kind):
         endless = pc.is_inf(typed)
-        if pc.any(endless).as_py() and any("0" <= v[-1] <= "9" for v in values.filter(endless).to_pylist()):
+        if pc.any(endless).as_py() and any("0" <= v[-1] <= "9" for v in pc.filter(values, endless).to_pylist()):
             raise pa.ArrowInvalid("out of range")  # 1e999 is not infinity
     return typed
 
@@ -169,9 +169,9 @@ def _null(values: Any, nulls: Collection[str]) -> Any:
     for length, tokens in _by_length(frozenset(nulls)):
         alike = np.flatnonzero(lengths == length)  # few fields are as long as NA: only they are looked at
         if len(alike):
-            gone[alike] |= mask_to_numpy(pc.is_in(values.take(place_array(alike)), tokens))
+            gone[alike] |= mask_to_numpy(pc.is_in(pc.take(values, place_array(alike)), tokens))
     if validity is not None:
-        gone |= mask_to_numpy(values.is_null())
+        gone |= mask_to_numpy(pc.is_null(values))
     if not gone.any():
         return values
     bits: Any = np.packbits(~gone, bitorder="little")

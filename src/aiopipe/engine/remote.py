@@ -25,21 +25,22 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["DEPTH", "PER_FILE", "Remote", "Remotes", "cores", "receive", "send"]
+__all__ = ["PER_FILE", "Question", "Remote", "Remotes", "cores", "receive", "send"]
 
 _COMMAND = "import sys; sys.path[:] = {path!r}; from aiopipe.engine.serving import main; main({modules!r})"
 _PIPE = 1 << 20  # a chunk's output in a few system calls
 # One process reads and cuts for all, at 1 to 2 GB/s; a worker parses a quarter of that, and has 100 MB for itself.
 _MOST = 6
 PER_FILE = 32 << 10  # bytes that take as long to compute on as a file takes to open, to make and to sync
-DEPTH = 2  # parcels that a worker has: one in hand, and the next one, so that it need not wait for us to wake up
+_DEPTH = 2  # parcels that a worker has: one in hand, and the next one, so that it need not wait for us to wake up
+_DEEPER = 3  # where workers are as many as cores: this process computes only while all of them have more than enough
 
 
 def send(target: IO[bytes], value: Any, data: bytes = b"") -> None:
@@ -70,13 +71,21 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
     return data
 
 
+class Question(NamedTuple):
+    """What a worker's DuckDB is asked, in place of a parcel; see `aiopipe.sql.session.ask`."""
+
+    method: str
+    given: tuple[Any, ...]
+
+
 class Remote:
     """One worker process, as its parent sees it. load: parcels that it has. modules: it imports before it is ready.
 
-    forked: it is a fork of this process, which has imported all that, and is ready at once.
+    forked: it is a fork of this process, which has imported all that, and is ready at once. sql: it begins with a
+    session of DuckDB.
     """
 
-    def __init__(self, modules: Sequence[str], *, forked: bool = False) -> None:
+    def __init__(self, modules: Sequence[str], *, forked: bool = False, sql: bool = False) -> None:
         self.load = 0
         self.ready = forked
         self.gone = False
@@ -84,7 +93,7 @@ class Remote:
         self._sending = threading.Lock()
         self._turn = threading.Condition()
         self._sent = self._answered = 0
-        self._process, self._to, self._from = _forked() if forked else _spawned(modules)
+        self._process, self._to, self._from = _forked(sql) if forked else _spawned(modules)
         if fcntl is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
             for pipe in (self._to, self._from):
                 with contextlib.suppress(OSError):  # the user's pipes may have all that the system allows
@@ -101,7 +110,7 @@ class Remote:
     def run(self, number: int, blob: bytes, parcel: Any) -> Any:
         """What the node makes of a chunk or a group, or None where the worker could not do it. Blocks; in any thread.
 
-        number, blob: the node, pickled, and what it is called here.
+        number, blob: the node, pickled, and what it is called here; of no meaning for a question.
         """
         # A group of files has no bytes yet; a chunk of a file travels without those that it has.
         data = getattr(parcel, "data", b"")
@@ -165,8 +174,10 @@ def _spawned(modules: Sequence[str]) -> tuple[Any, IO[bytes], IO[bytes]]:
     return process, process.stdin, process.stdout
 
 
-def _forked() -> tuple[Any, IO[bytes], IO[bytes]]:
+def _forked(sql: bool) -> tuple[Any, IO[bytes], IO[bytes]]:
     """The same from a fork of this process, which has a single thread."""
+    from functools import partial
+
     from aiopipe.engine.serving import serve
     from aiopipe.forking import fork
 
@@ -174,7 +185,7 @@ def _forked() -> tuple[Any, IO[bytes], IO[bytes]]:
     try:
         ends += os.pipe()
         ends += os.pipe()
-        process = fork(ends[0], ends[3], serve, apart=True)
+        process = fork(ends[0], ends[3], partial(serve, sql), apart=True)
     except OSError:
         for end in ends:
             os.close(end)
@@ -194,21 +205,28 @@ class Remotes:
         self._lines: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._forked = False
 
-    def fork(self) -> None:
-        """Have them as forks of this process, which has a single thread and has imported all that they need."""
+    def fork(self, *, sql: bool = False) -> None:
+        """Have them as forks of this process, which has a single thread and has imported all that they need.
+
+        There should be as many as cores: they are ready at once, and this process then reads, cuts and writes for them.
+
+        sql: one of them begins with a session of DuckDB, for `ask`.
+        """
         with self._lock, contextlib.suppress(OSError):  # no more processes: this one has threads
-            for _ in range(self.count):
-                self._each.append(Remote((), forked=True))
+            for i in range(self.count):
+                self._each.append(Remote((), forked=True, sql=sql and i == 0))
         if self._each:
-            self._lines = ThreadPoolExecutor(DEPTH * self.count, thread_name_prefix="aiopipe-remote")
+            self._forked = True
+            self._lines = ThreadPoolExecutor(_DEEPER * self.count, thread_name_prefix="aiopipe-remote")
 
     def start(self) -> None:
         """Start them, once; returns before they are ready. Blocks for some milliseconds each."""
         with self._lock:
             if self._lines is not None or self._closed or not self.count:
                 return
-            self._lines = ThreadPoolExecutor(DEPTH * self.count, thread_name_prefix="aiopipe-remote")
+            self._lines = ThreadPoolExecutor(_DEPTH * self.count, thread_name_prefix="aiopipe-remote")
             for _ in range(self.count):
                 try:
                     remote = Remote(self._modules)
@@ -217,10 +235,29 @@ class Remotes:
                 self._each.append(remote)
                 self._lines.submit(remote.greet)
 
-    def least(self, below: int = 1 << 30) -> Remote | None:
-        """The worker with the least to do, if one is ready and has less than `below` parcels."""
-        ready = [r for r in self._each if r.ready and r.load < below]
+    def for_chunk(self, here: int) -> Remote | None:
+        """The worker that a chunk goes to: the one with the least to do; None where this process should do it.
+
+        here: chunks that this process computes on. Beside forked workers that is no share of the work.
+        """
+        return self._least(self._each, _DEEPER if self._forked else min(here + 1, _DEPTH))
+
+    def for_group(self) -> Remote | None:
+        """The worker that a group of files goes to, however much it has to do; None where none is ready.
+
+        One core is left to this process, which finds, shows and notes those files meanwhile.
+        """
+        return self._least(self._each[: max(1, self.count - self._forked)])
+
+    @staticmethod
+    def _least(among: Sequence[Remote], below: int = 1 << 30) -> Remote | None:
+        ready = [r for r in among if r.ready and r.load < below]
         return min(ready, key=lambda r: r.load, default=None)
+
+    def ask(self, method: str, given: tuple[Any, ...]) -> Any:
+        """What the first one's session of DuckDB says; None where there is none, or it fails. Blocks; in any thread."""
+        each = self._each
+        return each[0].run(-1, b"", Question(method, given)) if each and each[0].ready else None
 
     def submit(self, remote: Remote, *arguments: Any) -> Future[Any]:
         """`remote.run(*arguments)`, in a thread."""

@@ -45,11 +45,11 @@ from aiopipe.engine.forks import Curtain, Envelope, Gate, merge, split, upstream
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, ChangedError, OutputError, RecordError
 from aiopipe.fuse import Node, Tally, relabelled, without_notes
-from aiopipe.loopwatch import IN_HAND
 from aiopipe.model import FileRef
 from aiopipe.stage import Items, Outcome
 from aiopipe.storage.groups import Group
 from aiopipe.storage.small import small_files
+from aiopipe.watch import IN_HAND
 
 __all__ = ["Account", "Envelope", "Trace", "byte_bound", "depth", "run_nodes"]
 

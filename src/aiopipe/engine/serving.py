@@ -6,6 +6,7 @@ word: the parent then does that chunk itself, and its error is the one that is s
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -39,16 +40,21 @@ def main(modules: Sequence[str]) -> None:
     _answer(source, target)
 
 
-def serve() -> None:
-    """The same in a fork, where all is imported and ready. Does not return."""
+def serve(sql: bool) -> None:
+    """The same in a fork, where all is imported and ready. Does not return. sql: with a session of DuckDB."""
     gc.freeze()
     gc.enable()
+    if sql:
+        from aiopipe.sql.session import session
+
+        with contextlib.suppress(Exception):  # the parent then asks its own
+            session()
     _answer(os.fdopen(0, "rb", closefd=False), os.fdopen(1, "wb", closefd=False))
 
 
 def _answer(source: IO[bytes], target: IO[bytes]) -> None:
     from aiopipe.engine.groups import run_group, undo
-    from aiopipe.engine.remote import receive, send
+    from aiopipe.engine.remote import Question, receive, send
     from aiopipe.storage.groups import Group
 
     nodes: dict[int, Any] = {}
@@ -58,7 +64,12 @@ def _answer(source: IO[bytes], target: IO[bytes]) -> None:
             if blob:
                 nodes[number] = pickle.loads(blob)
             whole = isinstance(parcel, Group)
-            made = run_group(nodes[number], parcel) if whole else _made(nodes[number], parcel, size, data)
+            if whole:
+                made = run_group(nodes[number], parcel)
+            elif isinstance(parcel, Question):
+                made = _answered(parcel)
+            else:
+                made = _made(nodes[number], parcel, size, data)
             try:
                 send(target, made)
             except OSError:  # the parent is gone: what it does not know of, it cannot remove
@@ -69,6 +80,16 @@ def _answer(source: IO[bytes], target: IO[bytes]) -> None:
         pass
     sys.stderr.flush()
     os._exit(0)
+
+
+def _answered(question: Any) -> Any:
+    """What the session of this process says, or None."""
+    from aiopipe.sql.session import session
+
+    try:
+        return getattr(session(), question.method)(*question.given)
+    except Exception:
+        return None
 
 
 def _made(node: Any, chunk: Any, size: int, data: bytes) -> Any:

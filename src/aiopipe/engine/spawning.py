@@ -5,7 +5,6 @@ Light on purpose: the server is best begun before this process imports what it n
 
 from __future__ import annotations
 
-import multiprocessing
 from typing import Any
 
 __all__ = ["begin", "context"]
@@ -15,6 +14,8 @@ _NEEDED = ["aiopipe.engine.process", "aiopipe.fuse", "aiopipe.codec.encode", "ai
 
 def context() -> Any:
     """The multiprocessing context of the pools: forkserver where there is one, else spawn; never fork under threads."""
+    import multiprocessing  # most runs have no process of this kind, and need not import it
+
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     found = multiprocessing.get_context(method)
     if method == "forkserver":

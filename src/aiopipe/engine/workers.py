@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from aiopipe.carried import carried
 from aiopipe.codec.chunk import Chunk
 from aiopipe.engine.groups import Made, output_of, run_group
-from aiopipe.engine.remote import DEPTH, PER_FILE, Remote, Remotes, cores
+from aiopipe.engine.remote import PER_FILE, Remote, Remotes, cores
 from aiopipe.engine.spawning import context
 from aiopipe.errors import AiopipeError, UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
@@ -115,7 +115,7 @@ class Workers:
     async def _remotely(self, node: Node, blob: bytes, chunk: Chunk) -> tuple[Any, tuple[Tally, ...]] | None:
         """Run a hop in a process that has less to do than this one; None where there is none, or it failed."""
         await self._begin_remotes(len(chunk.data))
-        remote = self.remotes.least(min(self._here + 1, DEPTH))
+        remote = self.remotes.for_chunk(self._here)
         made: tuple[Any, tuple[Tally, ...]] | None = None
         if remote is not None:
             made = await self._sent(remote, node, blob, chunk)
@@ -141,12 +141,12 @@ class Workers:
         blob = self._portable.get(id(node), b"")
         if blob:
             await self._begin_remotes(group.nbytes + len(group.files) * PER_FILE)
-        remote = self.remotes.least() if blob else None
+        remote = self.remotes.for_group() if blob else None
         if remote is None:
             # One at a time: a thread more would wait for the interpreter lock, at each of a thousand system calls.
             # For the same reason none is done here once somebody else can: this process finds, shows and notes them.
             async with self._one:
-                remote = self.remotes.least() if blob else None
+                remote = self.remotes.for_group() if blob else None
                 if remote is None:
                     made = await self.hop(run_group, node, group)
         if remote is not None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiopipe.engine import spawning
 from aiopipe.engine.remote import PER_FILE, Remotes, cores
 from aiopipe.forking import can_fork
+from aiopipe.stage import Transform
 
 if TYPE_CHECKING:
     from aiopipe.stage import Stage
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Remotes", "begun", "fork", "unfork"]
 
 # What computes in the stages that are portable.
-_MODULES = ("pyarrow.compute", "aiopipe.fuse", "aiopipe.codec.encode", "aiopipe.stages.read", "aiopipe.stages.filter",
+_MODULES = ("aiopipe.fuse", "aiopipe.codec.encode", "aiopipe.stages.read", "aiopipe.stages.filter",
             "aiopipe.stages.write", "aiopipe.stages._expressions")  # fmt: skip
 _HERE = ("aiopipe.engine.serving", "aiopipe.engine.groups", "aiopipe.storage.again", "aiopipe.storage.groups")
 _WORTH = 48 << 20  # bytes of input: less is done before a worker has come up
@@ -37,20 +39,29 @@ def fork(stages: tuple[Stage, ...], workers: int | None) -> None:
     Does nothing where workers can take no part, where there is little to do, or where a fork is not safe: the run then
     sees to itself. `unfork` must be called when it is over.
     """
-    remotes = Remotes((cores() if workers is None else workers) - 1, _MODULES)
+    count = cores() if workers is None else workers
+    remotes = Remotes(count if count > 1 else 0)
     if remotes.count <= 0 or not all(s.portable for s in stages) or not _is_much(stages[0]):
         return
     for name in (*_MODULES, *_HERE):
         importlib.import_module(name)
     if can_fork():
-        remotes.fork()
+        # DuckDB takes 65 ms to come up: it does so in a worker while this process goes on.
+        sql = any(s.wants_types for s in stages if isinstance(s, Transform))
+        remotes.fork(sql=sql)
         _forked.append(remotes)
+        if sql:
+            from aiopipe.sql.session import lend
+
+            lend(remotes.ask)
 
 
 def unfork() -> None:
-    """End workers that no run has taken."""
+    """End workers that no run has taken, and ask none any more."""
     while _forked:
         _forked.pop().close()
+    if session := sys.modules.get("aiopipe.sql.session"):
+        session.lend(None)
 
 
 def begun(stages: tuple[Stage, ...], workers: int | None) -> Remotes:

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aiopipe.fuse import Node
-from aiopipe.loopwatch import IN_HAND, LIMIT, OUTSIDE, Hold, Line, LoopWatch
+from aiopipe.loopwatch import LIMIT, OUTSIDE, Hold, Line, LoopWatch
 from aiopipe.unawaited import Origin, listening
+from aiopipe.watch import IN_HAND
 
 __all__ = ["Debug", "DebugReport", "HoldReport", "UnawaitedReport"]
 

@@ -129,7 +129,7 @@ class Destination:
             now = Version.of(os.stat(path, follow_symlinks=False))
             if now != output.version:
                 found = checksum_of(path)
-                if found is None or found[1] != output.sha256:
+                if found is None or found[1] != output.blake3:
                     return False
             os.unlink(path)
         except FileNotFoundError:

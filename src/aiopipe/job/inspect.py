@@ -217,8 +217,8 @@ def _problems(unit: Unit, directory: str, found: Verified) -> Iterator[tuple[byt
             yield output.path, f"{display_path(path)}: changes while it is read"
         elif now[0].size != output.version.size:
             yield output.path, f"{display_path(path)}: {now[0].size} bytes, not {output.version.size}"
-        elif now[1] != output.sha256:
-            yield output.path, f"{display_path(path)}: other bytes (SHA-256 {now[1].hex()}, not {output.sha256.hex()})"
+        elif now[1] != output.blake3:
+            yield output.path, f"{display_path(path)}: other bytes (BLAKE3 {now[1].hex()}, not {output.blake3.hex()})"
 
 
 def _note(directory: str, damaged: list[bytes]) -> None:

@@ -30,7 +30,7 @@ from aiopipe.storage.write import trouble
 __all__ = ["FOLDER", "Key", "Ledger", "Output", "Range", "Reader", "Unit", "ledger_path", "open_ledger"]
 
 FOLDER = ".aiopipe"
-SCHEMA = 1
+SCHEMA = 2
 _PATIENCE = 0.05  # seconds: how long rows may wait for company before they are committed
 _MANY = 5000  # rows that are committed without waiting
 _OVERDUE = 0.5  # seconds: how often what may be written late is asked for
@@ -47,7 +47,7 @@ CREATE TABLE units (id INTEGER PRIMARY KEY, path BLOB NOT NULL, start INTEGER NO
                     rejected INTEGER, message TEXT, made INTEGER, UNIQUE (path, start));
 CREATE INDEX units_by_run ON units (run, number);
 CREATE TABLE outputs (path BLOB PRIMARY KEY, unit INTEGER NOT NULL, size INTEGER, mtime_ns INTEGER, inode INTEGER,
-                      ctime_ns INTEGER, sha256 BLOB, damaged INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+                      ctime_ns INTEGER, blake3 BLOB, damaged INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE INDEX outputs_by_unit ON outputs (unit);
 CREATE TABLE rejects (run INTEGER, number INTEGER, start INTEGER, seq INTEGER, body TEXT,
                       PRIMARY KEY (run, number, start, seq)) WITHOUT ROWID;
@@ -58,7 +58,7 @@ _RANGES = """
 CREATE TABLE IF NOT EXISTS ranges (path BLOB NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
                     run INTEGER NOT NULL, number INTEGER NOT NULL, pipeline INTEGER NOT NULL, source BLOB, size INTEGER,
                     part INTEGER, seen INTEGER, xxh128 BLOB, lines INTEGER, taken INTEGER, rejected INTEGER,
-                    given INTEGER, names TEXT, temporary BLOB, length INTEGER, sha256 BLOB, done_at REAL,
+                    given INTEGER, names TEXT, temporary BLOB, length INTEGER, blake3 BLOB, done_at REAL,
                     PRIMARY KEY (path, start)) WITHOUT ROWID;
 """
 
@@ -95,7 +95,7 @@ class Output:
 
     path: bytes
     version: Version
-    sha256: bytes
+    blake3: bytes
     damaged: bool = False
 
 
@@ -157,7 +157,7 @@ _COLUMNS = (
 )
 
 
-_OUTPUT = "path, size, mtime_ns, inode, ctime_ns, sha256, damaged"
+_OUTPUT = "path, size, mtime_ns, inode, ctime_ns, blake3, damaged"
 
 
 def _output(row: Any) -> Output:
@@ -166,16 +166,16 @@ def _output(row: Any) -> Output:
 
 RANGE = (
     "path, start, stop, run, number, pipeline, source, size, part, seen, xxh128, lines, taken, rejected, given, names,"
-    " temporary, length, sha256, done_at"
+    " temporary, length, blake3, done_at"
 )
 
 
 def _range(row: Any) -> Range:
     path, start, stop, run, number, pipeline, source, size, part, seen, xxh128 = row[:11]
-    lines, taken, rejected, given, names, temporary, length, sha256, done_at = row[11:]
+    lines, taken, rejected, given, names, temporary, length, blake3, done_at = row[11:]
     columns = tuple(json.loads(names)) if names is not None else None
     reached = Reached(
-        part, stop, seen, xxh128, lines, taken, rejected, given, columns, os.fsdecode(temporary), length, sha256
+        part, stop, seen, xxh128, lines, taken, rejected, given, columns, os.fsdecode(temporary), length, blake3
     )
     return Range(Key(path, start, stop), run, number, pipeline, source, size, reached, temporary, done_at)
 

@@ -41,11 +41,11 @@ class Mend:
         return replace(unit, given=unit.given + self.gained, rejected=len(self.left), message="", state="done")
 
 
-def begin_mend(mend: Mend, sha256: bytes) -> Any:
+def begin_mend(mend: Mend, blake3: bytes) -> Any:
     """An operation: the unit's output is about to be replaced by one with this hash."""
     unit = mend.unit
     message = json.dumps(
-        {"old": unit.outputs[0].sha256.hex(), "new": sha256.hex(), "gained": mend.gained, "why": mend.why,
+        {"old": unit.outputs[0].blake3.hex(), "new": blake3.hex(), "gained": mend.gained, "why": mend.why,
          "left": mend.left}
     )  # fmt: skip
     text = "UPDATE units SET state = 'mending', message = ? WHERE path = ? AND start = ? AND state = 'done'"
@@ -79,12 +79,12 @@ def recover(ledger: Ledger, reader: Reader, destination: str) -> None:
         found = _found(os.path.join(destination, os.fsdecode(old.path)))
         if found is None:
             continue
-        version, sha256 = found
-        if sha256.hex() == said["old"]:
+        version, blake3 = found
+        if blake3.hex() == said["old"]:
             ledger.submit(_undo(key))
-        elif sha256.hex() == said["new"]:
+        elif blake3.hex() == said["new"]:
             mend = Mend(unit, said["gained"], tuple(said["left"]), said["why"])
-            ledger.submit(finish_mend(mend, [Output(old.path, version, sha256)]))
+            ledger.submit(finish_mend(mend, [Output(old.path, version, blake3)]))
     ledger.wait()
 
 

@@ -140,19 +140,19 @@ class Merging(Sink):
                     pass
                 for data in (passed.like.head, *(data for _, data in inserts)):
                     temporary.write(data)
-            if checksum.digest() != output.sha256:
+            if checksum.digest() != output.blake3:
                 raise OutputError(
                     f"{display_path(path)} does not hold what was written",
                     stage="write",
                     hint="run the pipeline again: it makes such outputs anew",
                 )
             ledger = self.destination.ledger
-            temporary.commit(lambda: ledger.wait(ledger.submit(begin_mend(mend, temporary.sha256))))
+            temporary.commit(lambda: ledger.wait(ledger.submit(begin_mend(mend, temporary.blake3))))
         except BaseException:
             temporary.discard()
             raise
         made = temporary.made()
-        return Output(output.path, made.version, made.sha256)
+        return Output(output.path, made.version, made.blake3)
 
     def _shape(self, like: Encoded, mend: Mend) -> Shape:
         """How the output is written."""

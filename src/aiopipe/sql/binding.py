@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import pyarrow as pa
-
-from aiopipe.codec.types import arrow_type, parse_type
+from aiopipe.codec.types import parse_type
 from aiopipe.errors import ExpressionError, nearest
 from aiopipe.sql.caret import char_of_byte, expression_error
-from aiopipe.sql.session import describe_error, session
+from aiopipe.sql.session import ask, describe_error, errors
 from aiopipe.sql.syntax import BEFORE, Parsed, Reference, wrap
 
 __all__ = ["Column", "bind", "quoted", "resolve"]
@@ -77,12 +75,9 @@ def quoted(name: str) -> str:
 
 def bind(parsed: Parsed, columns: tuple[Column, ...]) -> str:
     """The type of an expression over typed columns; ExpressionError with a caret if the types do not fit."""
-    import duckdb
-
-    schema = pa.schema([pa.field(c.name, arrow_type(c.type)) for c in columns] or [pa.field("-", pa.int8())])
     try:
-        kind = session().bind(wrap(parsed.text), schema)
-    except duckdb.Error as error:
+        kind: str = ask("bind", wrap(parsed.text), {c.name: c.type for c in columns} or {"-": "TINYINT"})
+    except errors() as error:
         raise _bind_error(parsed, columns, error) from None
     return _TYPE_NAMES.get(kind, kind)
 

@@ -14,8 +14,8 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import EMPTY, double, null
 from aiopipe.sql.binding import Column
 from aiopipe.sql.literals import constant

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import unchunked
 from aiopipe.codec.types import TYPES, arrow_type
 from aiopipe.errors import ExpressionError
@@ -174,7 +175,7 @@ def _canonical(values: Any, type_name: str) -> Any:
     """Values of one of our types as the Arrow type that goes with it; DuckDB names UTC in its own way."""
     if type_name in TYPES or type_name.startswith("DECIMAL("):
         kind = arrow_type(type_name)
-        return values if values.type == kind else values.cast(kind)
+        return values if values.type == kind else pc.cast(values, kind)
     return values
 
 

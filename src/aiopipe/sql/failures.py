@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import Ints, mask_array, place_array, valid
 from aiopipe.sql.session import describe_error, evaluation_errors
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from functools import lru_cache
 from typing import NamedTuple
 
-from aiopipe.sql.session import session
+from aiopipe.sql.session import ask
 from aiopipe.sql.tree import Node, arguments, children, name
 
 __all__ = ["CLOCKS", "Refusal", "refusal"]
@@ -80,7 +80,7 @@ def _catalogue() -> dict[str, list[tuple[str, str | None, str | None]]]:
     of an instant depends on the session's time zone. Ours is UTC.
     """
     found = defaultdict(list)
-    for called, kind, stability, body, instant in session().functions():
+    for called, kind, stability, body, instant in ask("functions"):
         if instant and stability == "CONSISTENT_WITHIN_QUERY":
             stability = "CONSISTENT"
         found[called].append((kind, stability, body))
@@ -108,7 +108,7 @@ def _by_catalogue(called: str) -> Refusal | None:
 
 
 def _of_macro(body: str, called: str) -> Refusal | None:
-    tree = session().syntax(f"SELECT ({body})")
+    tree = ask("syntax", f"SELECT ({body})")
     if tree["error"]:
         return Refusal(f"{called}() cannot be checked", _STABLE)
     return _first(tree["statements"][0]["node"]["select_list"][0], called)

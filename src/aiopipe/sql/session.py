@@ -7,15 +7,17 @@ depends on the expression and its columns alone.
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["Session", "describe_error", "evaluation_errors", "session"]
+__all__ = ["Session", "ask", "describe_error", "errors", "evaluation_errors", "forget", "lend", "session"]
 
 KEPT = 64  # statements a thread keeps planned; a pipeline has a handful
 
@@ -35,6 +37,18 @@ _SETTINGS = (
 )
 
 
+def _bindings() -> Any:
+    """What `duckdb` re-exports: to parse and to bind takes nothing else, and the package around it 50 ms to import."""
+    try:
+        return importlib.import_module("_duckdb")
+    except ImportError:  # it is a private name
+        return importlib.import_module("duckdb")
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 class _Feed:
     """A table whose rows are replaced between runs of a planned statement: DuckDB asks anew at each run."""
 
@@ -51,13 +65,12 @@ class Session:
     """A connection and the statements it has planned. It belongs to the thread that made it."""
 
     def __init__(self) -> None:
-        import duckdb
-
-        self.connection = duckdb.connect(":memory:", config=_CONFIG)
+        bindings = _bindings()
+        self.connection = bindings.connect(":memory:", config=_CONFIG)
         for setting in _SETTINGS:
             self.connection.execute(setting)
         # Before 2.0 DuckDB takes the stream once, when the object is registered: plan anew for each batch.
-        self._replans = int(duckdb.__version__.split(".")[0]) < 2
+        self._replans = int(bindings.__version__.split(".")[0]) < 2
         self._planned: OrderedDict[tuple[str, Any], tuple[str, _Feed, Any]] = OrderedDict()
         self._count = 0
 
@@ -69,19 +82,22 @@ class Session:
         tree: dict[str, Any] = json.loads(rows[0][0])
         return tree
 
-    def bind(self, statement: str, schema: pa.Schema) -> str:
-        """The type of a statement's only column, over a table `batch` of this schema; duckdb.Error else."""
-        self.connection.register("batch", pa.Table.from_batches([], schema))
+    def bind(self, statement: str, columns: Mapping[str, str]) -> str:
+        """The type of a statement's only column, over a table `batch` of these columns and types; `errors()` else."""
+        listed = ", ".join(f"{_identifier(name)} {kind}" for name, kind in columns.items())
+        self.connection.execute(f"CREATE TEMP TABLE batch ({listed})")
         try:
             result = self.connection.execute(statement)
             kind = str(result.description[0][1]) if result.description else ""
             result.fetchall()  # DuckDB 2.0 takes no other work before a result is read to its end
             return kind
         finally:
-            self.connection.unregister("batch")
+            self.connection.execute("DROP TABLE batch")
 
     def run(self, select: str, batch: pa.RecordBatch) -> Any:
         """The Arrow table of `SELECT {select} FROM batch`, in order."""
+        import duckdb  # noqa: F401 - gives connections what they need to take Arrow
+
         if self._replans:
             return self._run_anew(select, batch)
         key = (select, batch.schema)
@@ -142,6 +158,24 @@ def session() -> Session:
     return found
 
 
+_lent: Callable[[str, tuple[Any, ...]], Any] | None = None
+
+
+def lend(ask: Callable[[str, tuple[Any, ...]], Any] | None) -> None:
+    """Another process has a session as well, which `ask(method, arguments)` asks: None where it has no answer."""
+    global _lent
+    _lent = ask
+
+
+def ask(method: str, *given: Any) -> Any:
+    """What a method of a session gives, by another process's session where one was lent; its errors are those of ours.
+
+    method: "syntax", "bind" or "functions", which need no data.
+    """
+    found = _lent(method, given) if _lent is not None else None
+    return getattr(session(), method)(*given) if found is None else found
+
+
 def forget() -> None:
     """Drop this thread's session: after an internal error DuckDB refuses everything else."""
     found: Session | None = getattr(_local, "session", None)
@@ -157,11 +191,16 @@ def _close_all() -> None:
         one.close()
 
 
+def errors() -> type[Exception]:
+    """All that DuckDB raises."""
+    found: type[Exception] = _bindings().Error
+    return found
+
+
 def evaluation_errors() -> tuple[type[Exception], ...]:
     """What DuckDB raises when a value is at fault: a bad cast, an overflow, a wrong argument."""
-    import duckdb
-
-    return (duckdb.DataError, duckdb.InvalidInputException)
+    bindings = _bindings()
+    return (bindings.DataError, bindings.InvalidInputException)
 
 
 def describe_error(error: Exception) -> tuple[str, int | None]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from aiopipe.errors import ExpressionError
 from aiopipe.sql.caret import char_of_byte, expression_error
 from aiopipe.sql.refuse import CLOCKS, refusal
-from aiopipe.sql.session import session
+from aiopipe.sql.session import ask
 from aiopipe.sql.tree import Node, arguments, children, keyword_lambda, lambda_names, name, start
 
 __all__ = ["BEFORE", "Parsed", "Reference", "parse", "remember", "wrap"]
@@ -97,12 +97,12 @@ def _check_text(text: str) -> None:
 
 def _only_expression(text: str) -> Node:
     """The tree of the text, once it is sure that nothing outside the parentheses was written."""
-    tree = session().syntax(wrap(text))
+    tree = ask("syntax", wrap(text))
     if tree["error"]:
         raise _syntax_error(text, tree)
     statement = tree["statements"][0]["node"]
     # `a) + (b` parses within parentheses, `a, b` without: one expression parses in both, to one item.
-    bare = session().syntax(f"SELECT {text}\n FROM batch")
+    bare = ask("syntax", f"SELECT {text}\n FROM batch")
     alone = (
         len(tree["statements"]) == 1
         and set(statement) <= _STATEMENT_KEYS

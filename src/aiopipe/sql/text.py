@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import doubles, mask_array, text_array, valid
 
 __all__ = ["WRITTEN", "as_text"]

@@ -77,9 +77,9 @@ class Checkpoints:
         reached = self._ranges.mark(self._file, part)
         if reached is None or not self._far(reached.byte, every):
             return
-        length, sha256 = self._temporary.so_far
+        length, blake3 = self._temporary.so_far
         reached = replace(
-            reached, given=given, names=names, temporary=self._temporary.path, length=length, sha256=sha256
+            reached, given=given, names=names, temporary=self._temporary.path, length=length, blake3=blake3
         )
         self._byte, self._since = reached.byte, time.monotonic()
         self._flying = asyncio.ensure_future(self._context.io(self._keep, reached))

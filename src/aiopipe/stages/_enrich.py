@@ -20,8 +20,8 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import mask_array, text_array
 from aiopipe.batch import Batch, Body, Column, quoted
 from aiopipe.errors import AiopipeError, UsageError

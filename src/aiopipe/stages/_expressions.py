@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import mask_array, place_array
 from aiopipe.batch import Batch, Body
 from aiopipe.codec.inplace import IN_PLACE, cast_in_place
@@ -106,7 +107,7 @@ def evaluated(batch: Any, scope: Scope, stage: str, wanted: Sequence[tuple[str, 
     mask[list(reasons)] = True
     keep = mask_array(~mask)
     left = batch.reject(mask, stage, reasons.__getitem__, hint or "guard the expression, as in CASE or TRY_CAST")
-    return left, [r.filter(keep) for r in results]
+    return left, [pc.filter(r, keep) for r in results]
 
 
 def _in_place(batch: Batch, name: str, kind: str, scope: Scope) -> Any | None:
@@ -120,7 +121,7 @@ def _in_place(batch: Batch, name: str, kind: str, scope: Scope) -> Any | None:
     key = (column.field, kind, scope.nulls)
     known = body.typed.get(key)
     if known is not None:
-        return known if rows is None else known.take(place_array(rows))
+        return known if rows is None else pc.take(known, place_array(rows))
     made = cast_in_place(body.buffer, *body.bare(column.field, rows), kind, scope.nulls)
     if rows is None and made is not None:
         body.typed[key] = made

@@ -141,14 +141,8 @@ def _hmac(key: bytes) -> Callable[[bytes], bytes]:
 
 
 def _blake3(key: bytes) -> Callable[[bytes], bytes]:
-    try:
-        from blake3 import blake3
-    except ImportError as error:
-        raise UsageError(
-            "blake3 needs the package blake3",
-            stage="mask",
-            hint="pip install 'aiopipe-csv[hashes]', or use hmac-sha256",
-        ) from error
+    from blake3 import blake3
+
     new: Any = blake3
 
     def digest(value: bytes) -> bytes:

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import Mask, byte_scalar
 from aiopipe.options import option, strings
 from aiopipe.stage import Context, Flow, Scope

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import EMPTY, text_array
 from aiopipe.batch import Column
 from aiopipe.errors import UsageError

@@ -19,7 +19,7 @@ _SMALL = 64 << 10
 
 
 class Put(NamedTuple):
-    """A file that is whole beside its target: where, its bytes counted and, if asked for, hashed (SHA-256).
+    """A file that is whole beside its target: where, its bytes counted and, if asked for, hashed (BLAKE3).
 
     grown: directories that got a new one in them for it.
     """
@@ -27,7 +27,7 @@ class Put(NamedTuple):
     target: str
     path: str
     nbytes: int
-    sha256: bytes = b""
+    blake3: bytes = b""
     grown: tuple[str, ...] = ()
 
 
@@ -51,7 +51,7 @@ def put(
         for temporary in begun:
             temporary.discard()
         raise
-    return [Put(t.target, t.path, t.nbytes, t.sha256 if hashed else b"", t.grown) for t in begun]
+    return [Put(t.target, t.path, t.nbytes, t.blake3 if hashed else b"", t.grown) for t in begun]
 
 
 def _few(pieces: Sequence[Any]) -> Sequence[Any]:
@@ -92,6 +92,6 @@ def discard(files: Iterable[Put]) -> None:
 def made(file: Put) -> Made:
     """What became of a file that was shown, for the ledger. OutputError where it cannot be looked at."""
     try:
-        return Made(file.target, file.nbytes, file.sha256, Version.of(os.stat(file.target)))
+        return Made(file.target, file.nbytes, file.blake3, Version.of(os.stat(file.target)))
     except OSError as error:
         raise trouble(file.target, error) from None

@@ -27,7 +27,7 @@ class Reached:
     part: the number of the chunk that begins there; byte: its place. seen, xxh128: how many bytes of the input had
     been read by then (no fewer than `byte`), and their hash. lines, taken, rejected, given: before the boundary:
     lines of the file, records, those set aside, those in the output. names: the output's columns; None while no
-    record has come to it. temporary: the file that holds the output so far: `length` bytes with this SHA-256.
+    record has come to it. temporary: the file that holds the output so far: `length` bytes with this BLAKE3.
     """
 
     part: int
@@ -41,7 +41,7 @@ class Reached:
     names: tuple[str, ...] | None = None
     temporary: str = ""
     length: int = 0
-    sha256: bytes = b""
+    blake3: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _matching(ranges: Sequence[Reached], stopping: Callable[[], bool]) -> Iterat
     lengths = [r.length for r in ranges]
     with closing(checksums_at(ranges[0].temporary, lengths, stopping, quick=False)) as hashed:
         for one, checksum in zip(ranges, hashed, strict=False):
-            if checksum.digest() != one.sha256:
+            if checksum.digest() != one.blake3:
                 return
             yield checksum
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import xxhash
+from blake3 import blake3
 
 __all__ = ["Checksum", "Version", "Watched", "checksum_of"]
 
@@ -36,14 +36,14 @@ class Version(NamedTuple):
 class Checksum:
     """A hash of bytes as they stream by. count: how many there were. noted: count and hash after the last `note`.
 
-    SHA-256 for what is written, which anybody can check. For what is read XXH3 with 128 bits, twenty times as
-    fast: it only has to tell a file from its own earlier state, and nobody forges his own input.
+    BLAKE3 for what is written, which `b3sum` can check and nobody can forge. For what is read XXH3 with 128 bits, five
+    times as fast: it only has to tell a file from its own earlier state, and nobody forges his own input.
     """
 
     __slots__ = ("_hash", "count", "noted")
 
     def __init__(self, *, quick: bool = False) -> None:
-        self._hash: Any = xxhash.xxh3_128() if quick else hashlib.sha256()
+        self._hash: Any = xxhash.xxh3_128() if quick else blake3()
         self.count = 0
         self.noted: tuple[int, bytes] = (0, b"")
 

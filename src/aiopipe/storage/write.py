@@ -75,11 +75,11 @@ def temporary_of(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An output that is visible: where, its bytes counted and hashed (SHA-256), and its signature."""
+    """An output that is visible: where, its bytes counted and hashed (BLAKE3), and its signature."""
 
     target: str
     nbytes: int
-    sha256: bytes
+    blake3: bytes
     version: Version
 
 
@@ -255,7 +255,7 @@ class Temporary:
         return tuple(self._grown)
 
     @property
-    def sha256(self) -> bytes:
+    def blake3(self) -> bytes:
         """The hash of what was written so far, of one that is hashed."""
         assert self._checksum is not None
         return self._checksum.digest()

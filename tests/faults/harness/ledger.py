@@ -6,7 +6,6 @@ It is read from a copy: a ledger that was left by a killed run must be found as 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -14,6 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+
+from blake3 import blake3
 
 from aiopipe.errors import InputError
 from aiopipe.job.ledger import FOLDER, Output, Range, Reader, open_ledger
@@ -69,11 +70,11 @@ def lies(root: Path) -> Iterator[str]:
         except OSError as error:
             yield f"{path}: {error.strerror}"
             continue
-        if len(data) != output.version.size or hashlib.sha256(data).digest() != output.sha256:
+        if len(data) != output.version.size or blake3(data).digest() != output.blake3:
             yield f"{path}: {len(data)} bytes, not the {output.version.size} of the ledger"
     for path, some in ranges(root).items():
         with contextlib.suppress(FileNotFoundError):
             data = Path(path).read_bytes()
             for one in some:
-                if hashlib.sha256(data[: one.reached.length]).digest() != one.reached.sha256:
+                if blake3(data[: one.reached.length]).digest() != one.reached.blake3:
                     yield f"{one.key}: the {one.reached.length} bytes of its output are others"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.errors import AiopipeError, LockedError, UsageError
 from aiopipe.storage.databases.address import Address, Filling
 from aiopipe.storage.databases.rows import Rows

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from aiopipe import kernels as pc
 from aiopipe.arrays import null, text_scalar
 from aiopipe.batch import Batch, Segment
 from aiopipe.errors import UnknownNameError
