@@ -65,13 +65,13 @@ $(BENCHED): $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-bench: $(BENCHED)  ## measure against peers, medians of five (BENCH="--quick --runs 1")
+bench: $(BENCHED)  ## measure against peers, medians of five (BENCH=--fast, or BENCH="--quick --runs 1")
 	$(BIN)/python -m benchmarks.csv_jobs $(BENCH)
 	$(BIN)/python -m benchmarks.memory $(filter --quick,$(BENCH))
 	$(BIN)/python -m benchmarks.loop $(filter --quick,$(BENCH))
 	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.durability $(BENCH)
-	$(BIN)/python -m benchmarks.enrich $(BENCH)
+	$(BIN)/python -m benchmarks.durability $(filter-out --fast,$(BENCH))
+	$(BIN)/python -m benchmarks.enrich $(filter-out --fast,$(BENCH))
 
 docs: $(STAMP)  ## write the stage table of the README and docs/stages.md anew
 	$(BIN)/python docs/make.py

@@ -24,7 +24,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Contender:
-    """Who runs a job and how. module: of benchmarks.tools; job: what that module calls it.
+    """Who runs a job and how. module: of benchmarks.tools; job: what that module calls it. slow: runs once.
 
     The module "pipe" is our command line itself, with the words in COMMANDS.
     """
@@ -92,7 +92,10 @@ def _directory(name: str, *, small: bool = False) -> tuple[Contender, ...]:
             Contender(label, "polars_", name + how) for how, label in POLARS.items() if not (small and how in GUESS)
         ]
     found += [Contender(label, "duckdb_", name + how) for how, label in DUCKDB.items() if not (small and how in GUESS)]
-    found += [Contender("stdlib csv, 2 processes", "stdlib", f"{name}-2"), Contender("stdlib csv", "stdlib", name)]
+    found += [
+        Contender("stdlib csv, 2 processes", "stdlib", f"{name}-2"),
+        Contender("stdlib csv", "stdlib", name, slow=True),
+    ]
     found.append(Contender("aiocsv by hand", "aiocsv_", name, slow=True))
     if installed("pandas"):
         found.append(Contender("pandas", "pandas_", name, slow=True))
@@ -141,7 +144,7 @@ def all_jobs() -> tuple[Job, ...]:
         Job("small", "10,000 files of 5 KB, filter, file per file", "small", _directory("filter", small=True),
             (Goal(4.0, ("polars", "duckdb"), "the best of polars and DuckDB"),
              Goal(1.3, ("stdlib csv, 2",), "stdlib csv in 2 processes")), "filter"),
-        Job("rows", "one Python function for each row, 2 processes", "wide", _rows(),
+        Job("rows", "one Python function for each row of 8 files of 25 MB, 2 processes", "part", _rows(),
             (Goal(1.8, ("stdlib",), "the best loop on one core"),), "rows"),
         Job("engine", "three trivial stages over 200,000 integers", "", _engine(),
             (Goal(4.0, ("TaskGroup",), "by hand"),), startup=False),

@@ -153,10 +153,59 @@ def test_no_rows_have_the_columns_that_were_declared() -> None:
     assert mapped(batch_of(b""), dict).names == NAMES
 
 
-@pytest.mark.parametrize("name", ["'", '"', "\\", "\n", "}", "é", "v0", "class", "{x}", "\\N{DASH}"])
+ODD = ["'", '"', "\\", "\n", "}", "é", "v0", "class", "{x}", "\\N{DASH}", "ﬁ", "__class__", "__dict__", "_", "Holder"]
+
+
+@pytest.mark.parametrize("name", ODD)
 def test_any_column_name_can_be_the_key_of_a_row(name: str) -> None:
     row = next(_rows.Rows((name, "b"), ["1", "2"]).dicts())
-    assert row == {name: "1", "b": "2"}
+    assert type(row) is dict
+    assert list(row.items()) == [(name, "1"), ("b", "2")]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a b", "c"), tuple(f"c{i}" for i in range(29))])
+def test_what_is_done_to_a_row_is_done_to_that_row_alone(names: tuple[str, ...]) -> None:
+    """Rows may share their keys inside, and must not show it."""
+    count = 100
+    rows = _rows.Rows(names, [f"{i}" for i in range(count * len(names))])
+    kept = list(rows.dicts())
+    for i, row in enumerate(kept):
+        if i % 3 == 0:
+            row[f"new{i}"] = "n"
+        elif i % 3 == 1:
+            del row[names[0]]
+            row[names[0]] = "again"
+    for i, row in enumerate(kept):
+        was = dict(zip(names, rows.values[i * len(names) : (i + 1) * len(names)], strict=True))
+        if i % 3 == 0:
+            was[f"new{i}"] = "n"
+        elif i % 3 == 1:
+            del was[names[0]]
+            was[names[0]] = "again"
+        assert list(row.items()) == list(was.items())
+        assert row.copy() == {**row} == was
+
+
+def test_columns_in_another_order_with_a_value_that_is_no_text() -> None:
+    def function(row: dict[str, str]) -> Any:
+        if row["a"] == "1":
+            return row
+        return {"c": row["c"], "b": ["l"] if row["a"] == "3" else row["b"].upper(), "a": row["a"]}
+
+    made = mapped(batch_of(b'1,b,"c"\n2,b,"c"\n3,b,"c"\n4,b,"c"\n'), function)
+    assert written(made) == b'1,b,"c"\n2,B,"c"\n4,B,"c"\n'
+    assert [r.position.record for r in made.rejects] == [3]
+
+
+def test_a_row_with_one_column_more_and_one_less_is_rejected() -> None:
+    def function(row: dict[str, str]) -> Any:
+        if row["a"] == "2":
+            row["d"] = row.pop("b")
+        return row
+
+    made = mapped(batch_of(b"1,b,c\n2,b,c\n3,b,c\n"), function)
+    assert written(made) == b"1,b,c\n3,b,c\n"
+    assert [r.reason for r in made.rejects] == ["the function returned a row that lacks b and adds d"]
 
 
 def test_a_thousand_columns_and_more() -> None:

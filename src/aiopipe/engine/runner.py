@@ -166,8 +166,8 @@ def byte_bound(nodes: Sequence[Node], workers: Workers) -> int:
 
 
 def depth(producer: Node, workers: Workers) -> int:
-    """Small batches and shallow queues: deep ones only cost memory and cache."""
-    return 2 if producer.shape == "source" else max(2, workers.workers)
+    """Small batches and shallow queues: deep ones only cost memory and cache. A source has its next block at hand."""
+    return 1 if producer.shape == "source" else max(2, workers.workers)
 
 
 async def _apart_from_the_caller(work: Coroutine[Any, Any, None]) -> None:

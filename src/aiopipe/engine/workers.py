@@ -52,12 +52,15 @@ class Workers:
         self.leash = threading.Event()  # set when nobody waits for the threads any more
         self.found = Found()
         self.files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="aiopipe-file")
-        self._compute = ThreadPoolExecutor(self.workers, thread_name_prefix="aiopipe-compute")
+        self.remotes = Remotes(0) if remotes is None else remotes
+        # A process that is there already takes the place of a thread: both would want the same core, and each thread
+        # that computes keeps 10 MB of memory busy.
+        threads = max(1, self.workers - len(self.remotes.processes))
+        self._compute = ThreadPoolExecutor(threads, thread_name_prefix="aiopipe-compute")
         self._own: list[ThreadPoolExecutor] = []
         self._processes: Any = None
         self._blobs: dict[int, bytes] = {}
         self._portable: dict[int, bytes] = {}
-        self.remotes = Remotes(0) if remotes is None else remotes
         self._here = 0  # parcels that this process's threads have
         self._one = asyncio.Lock()  # held by who runs small files in this process
         self._seen = 0  # bytes of chunks that a remote could have had

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain
-from operator import eq
+from operator import eq, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,13 +66,18 @@ class Rebuild:
         if self.expected is None:
             first = next((r for i, r in enumerate(results) if isinstance(r, dict) and i not in faults), None)
             self.expected = None if first is None else list(first)
-        self._in_shape(results, faults, self.expected or [])
-        made = None
+        expected = self.expected or []  # none: no row came back, so there is nothing that changed
+        good: Sequence[int] = range(len(results))
+        values = None if faults else _values(results, expected)
+        made = None if values is None else self._changes(rows, values, good, faults)
+        if made is None:
+            self._in_shape(results, faults, expected)
         while made is None:  # values that cannot be text make more faults, until none is left
             if self.on_error == "keep":
                 self._keep(rows, results, faults)
             good = [i for i in range(len(results)) if i not in faults]
-            made = self._changes(rows, results, good, faults)
+            values = list(chain.from_iterable([results[i].values() for i in good]))
+            made = self._changes(rows, values, good, faults)
         number = len(self.lengths)
         self.lengths.append(len(good))
         for name, change in made.items():
@@ -90,8 +96,6 @@ class Rebuild:
 
     def _in_shape(self, results: list[Any], faults: dict[int, Fault], expected: list[str]) -> None:
         """Every result a dict with the expected columns in the expected order, or a fault."""
-        if set(map(type, results)) == {dict} and all(map(expected.__eq__, map(list, results))):
-            return
         for i, row in enumerate(results):
             if i in faults:
                 continue
@@ -103,24 +107,28 @@ class Rebuild:
                 results[i] = {k: row[k] for k in expected}
 
     def _changes(
-        self, rows: Rows, results: list[Any], good: list[int], faults: dict[int, Fault]
+        self, rows: Rows, values: list[Any], good: Sequence[int], faults: dict[int, Fault]
     ) -> dict[str, _Change | None] | None:
-        """Each column's new values and which of them are the old ones; None where values made new faults."""
-        expected = self.expected or []  # none: no row came back, so there is nothing that changed
-        whole = len(good) == len(results)
-        chosen = results if whole else [results[i] for i in good]
-        every = list(chain.from_iterable(map(dict.values, chosen)))
+        """Each column's new values and which of them are the old ones; None where values made new faults.
+
+        values: of the `good` rows, one row after the other.
+        """
+        expected, whole = self.expected or [], len(good) == len(rows)
+        if whole and tuple(expected) == rows.names and values == rows.values:  # the same objects, mostly: quick
+            return dict.fromkeys(expected)
         made: dict[str, _Change | None] = {}
         odd: dict[int, Fault] = {}
         for k, name in enumerate(expected):
-            new, same = every[k :: len(expected)], np.zeros(len(good), np.bool_)
+            new = values[k :: len(expected)]
             if name in self.places:
                 old = rows.column(self.places[name])
                 old = old if whole else [old[i] for i in good]
-                if new == old:  # the same objects, mostly: quick
+                if new == old:
                     made[name] = None
                     continue
                 same = np.fromiter(map(eq, new, old), np.bool_, len(new))
+            else:
+                same = np.zeros(len(good), np.bool_)
             made[name] = _Change(_strings(new, name, odd), same)
         if not odd:
             return made
@@ -156,6 +164,24 @@ class Rebuild:
             kept = mask_array(np.concatenate(same))
             written = pc.if_else(kept, batch.raw(old), quoted(joined, batch.body.header))
         return Column(name, -1, joined, written)
+
+
+def _values(results: list[Any], expected: Sequence[str]) -> list[Any] | None:
+    """The values of all rows in the expected order, one row after the other; None where one needs a closer look."""
+    if set(map(type, results)) != {dict} or set(map(len, results)) != {len(expected)}:
+        return None
+    try:  # as many keys, and all that are looked for: there are no others
+        return list(chain.from_iterable(map(_getter(tuple(expected)), results)))
+    except KeyError:
+        return None
+
+
+@lru_cache(64)
+def _getter(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """What gives the values of several keys as a tuple; KeyError where one is missing."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda row: tuple([row[name] for name in names])
 
 
 def _wrong_type(value: Any) -> Fault:

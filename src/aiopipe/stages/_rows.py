@@ -11,7 +11,8 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise, starmap
+from itertools import pairwise
+from keyword import iskeyword
 from typing import Any
 
 from aiopipe.arrays import pieces
@@ -21,6 +22,7 @@ __all__ = ["Rows", "rows_in_slices", "rows_of"]
 
 SLICE = 256
 _DISPLAYED = 1000  # columns: beyond it, the source of a dict display takes longer to compile than it saves
+_SHARED = 30  # columns: so many keys CPython lets dicts share
 _CSV_LIMIT = 131_072  # csv refuses longer fields unless a process-wide setting is changed: we do not
 
 
@@ -45,21 +47,44 @@ class Rows:
 
     def dicts(self) -> Iterator[dict[str, str]]:
         """A fresh dict for each record."""
-        return starmap(_maker(self.names), self.fields())
+        if not self.names:
+            return iter(())
+        # One iterator, asked for each of the columns in turn: no record is cut out first.
+        return map(_maker(self.names), *[iter(self.values)] * len(self.names))
 
 
 @lru_cache(64)
 def _maker(names: tuple[str, ...]) -> Callable[..., dict[str, str]]:
     """A function of one value for each name that gives the dict: half the time of dict(zip(names, values)).
 
-    Written out as source, as namedtuple does it: a dict display knows its size, and need not grow four times.
+    Written out as source, as namedtuple does it: a dict display knows its size, and need not grow four times. Names
+    that can be attributes are set on an object, whose `__dict__` it is: those share one table of keys (PEP 412), and
+    take half the time once more.
     """
     if len(names) > _DISPLAYED:
         return lambda *values: dict(zip(names, values))  # noqa: B905 - their numbers are known to agree
     places = [f"v{i}" for i in range(len(names))]
-    items = ", ".join(f"{name!r}: {place}" for name, place in zip(names, places, strict=True))
-    made: Callable[..., dict[str, str]] = eval(f"lambda {', '.join(places)}: {{{items}}}")
+    each = list(zip(names, places, strict=True))
+    made: Callable[..., dict[str, str]]
+    if len(names) > _SHARED or not all(map(_is_attribute, names)):
+        items = ", ".join(f"{name!r}: {place}" for name, place in each)
+        made = eval(f"lambda {', '.join(places)}: {{{items}}}")
+        return made
+
+    class Holder:  # of these names alone: one table has room for those of one header
+        pass
+
+    lines = [f"def make({', '.join(places)}):", " holder = Holder()"]
+    lines += [f" holder.{name} = {place}" for name, place in each]
+    scope: dict[str, Any] = {"Holder": Holder}
+    exec("\n".join([*lines, " return holder.__dict__"]), scope)
+    made = scope["make"]
     return made
+
+
+def _is_attribute(name: str) -> bool:
+    """Whether the name, set as an attribute, is a key of just that name: Python has its own use for others."""
+    return name.isascii() and name.isidentifier() and not name.startswith("_") and not iskeyword(name)
 
 
 def rows_of(batch: Batch) -> Rows:

@@ -37,7 +37,9 @@ __all__ = ["BLOCK", "read_chunks"]
 # 4 MiB: with smaller blocks threads spend their time trading the GIL (1 MiB: 1.8 s for 500 MB where 4 MiB take 1.1),
 # larger ones only cost memory. The index looks at a tile of a block at a time, so that it stays in a core's cache.
 BLOCK = 4 << 20
-_IN_FLIGHT = 30  # blocks that fit the memory setting: a few of them are read, computed on or written at any time
+# Blocks that fit the memory setting: some ten of them are read, computed on or written at any time, with what is made
+# of them, and the allocator leaves gaps of nearly half as much between them.
+_IN_FLIGHT = 40
 _LEAST_BLOCK = 64 << 10
 SMALL = 128 << 10  # files up to this size travel together,
 GROUP = 256  # at most this many to a chunk
