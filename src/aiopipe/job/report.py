@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiopipe.tuples import NamedTuple
-
 if TYPE_CHECKING:
     from aiopipe.job.debug import DebugReport
 
@@ -42,7 +40,8 @@ class StageReport:
     failed: int = 0
 
 
-class FailedUnit(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FailedUnit:
     """A file that failed, in a run that went on without it: its path, and why, with what to do."""
 
     path: str
@@ -134,7 +133,8 @@ def every_report(report: BranchReport | Report) -> Iterator[BranchReport | Repor
         yield from every_report(one)
 
 
-class ChannelReport(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ChannelReport:
     """One edge: parcels and bytes that went through, and seconds its ends waited for each other."""
 
     name: str
@@ -229,8 +229,6 @@ class Report:
     def to_json(self) -> str:
         """The report as a JSON object, without the collected items."""
         data = _without_items(dataclasses.asdict(_bare(self)))
-        data["channels"] = [channel._asdict() for channel in self.channels]
-        data["failed"] = [unit._asdict() for unit in self.failed]
         return json.dumps(data, indent=2, ensure_ascii=False)
 
     def __str__(self) -> str:
