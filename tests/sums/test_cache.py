@@ -237,7 +237,11 @@ def test_a_run_that_was_killed_continues_from_its_cache(tmp_path: Path, number: 
         file.truncate(1 << 42)
     for number_ in range(12):  # these come and go a second apart, so that commits happen
         (root / "1" / f"big{number_}").write_bytes(bytes([number_]) * 9_000_000)
-    run_ = subprocess.Popen([*AIOPIPE, "hash", "-a", "md5", "-j", "2", "--cache", str(cache), str(root)])
+    run_ = subprocess.Popen(
+        [*AIOPIPE, "hash", "-a", "md5", "-j", "2", "--cache", str(cache), str(root)],
+        # A shell has its background jobs ignore Ctrl-C, and what they start inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     count = "SELECT count(*) FROM digests"
 
     def remembered() -> int:
@@ -258,7 +262,10 @@ def test_a_run_that_was_killed_continues_from_its_cache(tmp_path: Path, number: 
             wait_for(lambda: remembered() > 0)
     finally:
         run_.send_signal(number)
-    run_.wait(timeout=30)
+    try:
+        run_.wait(timeout=30)
+    finally:
+        run_.kill()  # or it would read the giant for days
     left = remembered()
     assert left > 0
     (root / "0" / "+giant").unlink()

@@ -160,3 +160,38 @@ def test_many_files_under_two_algorithms_are_checked(tmp_path: Path):
     second = sums(tmp_path, "--include", "1*", "-a", "md5")
     done = aiopipe("check", "--quiet", "-", cwd=tmp_path, input=first + second)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_not_as_expected_is_told_at_every_size_and_by_every_backend(tmp_path: Path):
+    """Small files are only compared with what is expected of them; the others go the way of `hash`."""
+    sizes = [0, 1, 100, 16_384, 16_385, 200_000, 9_000_000]
+    for number, size in enumerate(sizes):
+        for kind in ("good", "bad"):
+            (tmp_path / f"{kind} {number}").write_bytes(os.urandom(size))
+    os.link(tmp_path / "good 2", tmp_path / "good link")
+    assert aiopipe("hash", "-a", "md5,sha256", "-o", "../sums", ".", cwd=tmp_path).returncode == 0
+    for number in range(len(sizes)):
+        with open(tmp_path / f"bad {number}", "r+b") as file:
+            file.write(b"!")
+    for backend in ("threads", "processes"):
+        done = aiopipe("check", "--backend", backend, "../sums", cwd=tmp_path)
+        told = dict(line.decode().rsplit(": ", 1) for line in done.stdout.splitlines())
+        assert {name.split()[0].removeprefix("./"): word for name, word in told.items()} == {
+            "good": "OK",
+            "bad": "FAILED",
+        }
+        assert len(told) == 2 * len(sizes) + 1
+
+
+def test_a_pipe_in_a_manifest_is_told_and_nothing_is_taken_from_it(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    keep = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        os.write(keep, b"for others")
+        (tmp_path / "sums").write_bytes(b"0" * 64 + b"  pipe\n")
+        done = aiopipe("check", "sums", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, b"pipe: FAILED open or read\n")
+        assert b"it is a FIFO" in done.stderr
+        assert os.read(keep, 100) == b"for others"
+    finally:
+        os.close(keep)

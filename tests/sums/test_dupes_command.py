@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -73,7 +74,19 @@ def kept_in(request, monkeypatch) -> str:
     return request.param
 
 
-def test_groups_are_the_files_with_the_same_bytes_and_links_are_one_file(copies: Path, kept_in: str):
+@pytest.fixture(params=["compared", "hashed", "many of a size"])
+def told_apart_by(request, monkeypatch) -> str:
+    """How: files that were changed a moment ago are hashed, others compared, unless very many have one size."""
+    if request.param != "hashed":
+        monkeypatch.setattr("aiopipe.sums.twins.RECENT_NS", -(10**12))
+    if request.param == "many of a size":
+        monkeypatch.setattr("aiopipe.sums.dupes.MOST_FILES", 3)
+    return request.param
+
+
+def test_groups_are_the_files_with_the_same_bytes_and_links_are_one_file(
+    copies: Path, kept_in: str, told_apart_by: str
+):
     assert groups(copies) == EXPECTED
     assert groups(copies, min_size=0) == [*EXPECTED[:1], [["empty"], ["sub/empty"]], *EXPECTED[1:]]
     assert groups(copies, min_size=5) == EXPECTED[1:]
@@ -83,6 +96,37 @@ def test_a_tree_without_duplicates_has_none(tmp_path: Path):
     for number in range(20):
         (tmp_path / str(number)).write_bytes(b"%02d" % number)
     assert groups(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_read_is_told_and_hides_no_duplicates(copies: Path, told_apart_by: str, monkeypatch):
+    real = os.open
+
+    def refuse(path, flags, *more, **options):
+        if isinstance(path, bytes) and path.endswith(b"/d"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    search = Duplicates(Walk([os.fsencode(copies)]), HashOptions(("sha256",)))
+    assert [len(group.copies) for group in search] == [3, 2, 2]
+    assert [(result.path[-2:], result.status) for result in search.failed] == [(b"/d", "unreadable")]
+
+
+def test_a_digest_is_told_where_it_is_asked_for_however_files_were_told_apart(copies: Path, told_apart_by: str):
+    search = Duplicates(Walk([os.fsencode(copies)]), HashOptions(("md5",)), digests=True)
+    assert [group.digest for group in search] == [
+        hashlib.md5(data).hexdigest() for data in (b"same", LONG, LONG + b"tail 1")
+    ]
+
+
+def test_a_link_that_was_named_is_followed_at_every_step(copies: Path, told_apart_by: str):
+    (copies.parent / "named").symlink_to("t/long 1")
+    os.unlink(copies / "sub/long 1")
+    (copies / "another").write_bytes(LONG + b"tail 1")
+    search = Duplicates(Walk([os.fsencode(copies.parent / "named"), os.fsencode(copies)]), HashOptions(("sha256",)))
+    found = [[[os.path.basename(name) for name in copy.names] for copy in group.copies] for group in search]
+    assert found[0] == [[b"named", b"long 1"], [b"another"]]
+    assert search.failed == []
 
 
 def test_every_format_tells_the_same(copies: Path):

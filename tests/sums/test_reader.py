@@ -98,12 +98,12 @@ class Meddler:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, change, times: int) -> None:
         self.left = times
-        for name in ("read", "readv"):
+        for name in ("read", "pread", "readv"):
             monkeypatch.setattr(os, name, self.wrap(getattr(os, name), change))
 
     def wrap(self, real, change):
-        def meddling(fd, size):
-            got = real(fd, size)
+        def meddling(fd, *size):
+            got = real(fd, *size)
             if self.left:
                 self.left -= 1
                 change()

@@ -53,7 +53,9 @@ def _audit_command(
             own |= {atomic.target, atomic.temporary}
         root = os.fsencode(directory)
         walk = Walk([root], choice.walk(leave_out=frozenset(own)))
-        run = Audit(opened, root, options, walk, algorithms=shared.algorithm_names(algorithms, ()), tick=bar.tick)
+        run = Audit(
+            opened, root, options, walk, algorithms=shared.algorithm_names(algorithms, ()), tick=bar.tick_and_tell
+        )
         if atomic is not None:
             run.on_result = _writer(stack.enter_context(atomic), opened, run)
         try:

@@ -99,7 +99,7 @@ class _Check:
         manifest.on_bad = self._bad_line
         out = sys.stdout.buffer
         try:
-            for batch in verdicts_of(manifest, options, algorithms=asked, base=base, tick=self.progress.tick):
+            for batch in verdicts_of(manifest, options, algorithms=asked, base=base, tick=self.progress.tick_and_tell):
                 told = batch
                 if self.quiet or self.status:  # of files that are all right, their number is enough
                     told = [verdict for verdict in batch if verdict[1] != "ok"]

@@ -25,12 +25,8 @@ def _diff_command(old: str, new: str, form: str, verbose: bool) -> int:
     bar = shared.Progress(None)
     counts: Counter[str] = Counter()
 
-    def tick() -> None:
-        sys.stdout.flush()  # what is known is shown, also where nobody watches a terminal
-        bar.tick()
-
     try:
-        for finding in differences(first, second, tick):
+        for finding in differences(first, second, bar.tick_and_tell):
             counts[finding.status] += 1
             bar.files += 1
             if finding.status != "ok" or verbose:

@@ -286,6 +286,11 @@ class Progress:
         self.files = 0
         self.size = 0
 
+    def tick_and_tell(self) -> None:
+        """The same for those who find little to say: what they have said is shown now, also through a pipe."""
+        sys.stdout.flush()
+        self.tick()
+
     def tick(self) -> None:
         """Draw it again, at most five times a second."""
         now = time.monotonic()

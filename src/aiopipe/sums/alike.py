@@ -8,11 +8,20 @@ closed, and the system does when the process is killed.
 from __future__ import annotations
 
 import marshal
-import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import groupby, islice
+from operator import itemgetter
 
-__all__ = ["Alike", "Entry", "Sizes"]
+from aiopipe.sums.tuples import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from typing import IO, Any
+
+__all__ = ["Alike", "Entry", "Kept", "Sizes"]
 
 _CACHE = 8_000  # KiB
 
@@ -30,6 +39,8 @@ class Entry(NamedTuple):
 
 
 def _database() -> sqlite3.Connection:
+    import sqlite3  # 5 ms, which small trees can do without
+
     connection = sqlite3.connect("", isolation_level=None)
     for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE}", "temp_store = FILE"):
         connection.execute(f"PRAGMA {pragma}")
@@ -47,8 +58,12 @@ class Alike:
 
     def add(self, digest: str, entry: Entry) -> None:
         """Remember an entry."""
-        self._entries.setdefault((entry[2], digest), []).append(entry)
-        self._count += 1
+        self.extend(digest, [entry])
+
+    def extend(self, digest: str, entries: list[Entry]) -> None:
+        """Remember some entries of one size and digest."""
+        self._entries.setdefault((entries[0][2], digest), []).extend(entries)
+        self._count += len(entries)
         if self._count >= self._most:
             self._spill()
 
@@ -102,60 +117,125 @@ class Alike:
         self.close()
 
 
-_First = tuple[int, bytes, bool]
-
-
 class Sizes:
-    """The first file of each size, until there is a second one. Close it, or use it as a context."""
+    """Files by their size, numbered in the order in which they came. Close it, or use it as a context.
+
+    `most` of them are in memory.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._first: dict[int, _First | None] = {}
+        self._paths: list[bytes] = []
+        self._places: defaultdict[int, list[int]] = defaultdict(list)
         self._table: sqlite3.Connection | None = None
+        self._before = 0  # what is in the table
 
-    def second(self, size: int, number: int, path: bytes, follow: bool) -> _First | bool:
-        """False for the first file of its size; for the second one the first, as it was given; True after that."""
-        if size in self._first:
-            held = self._first[size]
-        elif (row := self._row(size)) is not None:
-            held = None if row[0] is None else (row[0], row[1], bool(row[2]))
-        else:
-            self._first[size] = (number, path, follow)
-            if len(self._first) >= self._most:
-                self._spill()
-            return False
-        if held is None:
-            return True
-        self._first[size] = None
-        return held
+    @property
+    def count(self) -> int:
+        """How many there are: the number of the next."""
+        return self._before + len(self._paths)
 
-    def _row(self, size: int) -> tuple[int | None, bytes, int] | None:
-        if self._table is None:
-            return None
-        found: tuple[int | None, bytes, int] | None = self._table.execute(
-            "SELECT number, path, follow FROM sizes WHERE size = ?", (size,)
-        ).fetchone()
-        return found
+    def extend(self, sizes: Iterable[int], paths: Iterable[bytes]) -> None:
+        """Remember files; as many sizes as paths."""
+        places = self._places
+        for place, size in enumerate(sizes, len(self._paths)):
+            places[size].append(place)
+        self._paths += paths
+        if len(self._paths) >= self._most:
+            self._spill()
 
     def _spill(self) -> None:
         if self._table is None:
             self._table = _database()
-            self._table.execute(
-                "CREATE TABLE sizes (size INTEGER PRIMARY KEY, number INTEGER, path BLOB, follow INTEGER)"
-            )
+            self._table.execute("CREATE TABLE files (size INTEGER, number INTEGER, path BLOB)")
             self._table.execute("BEGIN")
-        rows = ((size, *(self._first[size] or (None, None, None))) for size in sorted(self._first))
-        self._table.executemany("INSERT OR REPLACE INTO sizes VALUES (?, ?, ?, ?)", rows)
-        self._first = {}
+        paths, before = self._paths, self._before
+        rows = ((size, before + place, paths[place]) for size, found in self._places.items() for place in found)
+        self._table.executemany("INSERT INTO files VALUES (?, ?, ?)", rows)
+        self._before = self.count
+        self._paths = []
+        self._places.clear()
+
+    def families(self, most: int) -> Iterator[tuple[int, list[int], list[bytes], bool]]:
+        """The sizes that several files have, with their numbers and paths in the order in which they came.
+
+        A family of more than `most` comes in parts, the last value of which is False. No more can be added.
+        """
+        if self._table is None:
+            path = self._paths.__getitem__
+            for size, numbers in self._places.items():
+                many = len(numbers)
+                if 1 < many <= most:
+                    yield size, numbers, list(map(path, numbers)), True
+                elif many > 1:
+                    for start in range(0, many, most):
+                        part = numbers[start : start + most]
+                        yield size, part, list(map(path, part)), False
+            return
+        self._spill()
+        execute = self._table.execute
+        execute("CREATE INDEX by_size ON files (size, number, path)")
+        rows = execute(
+            "SELECT size, number, path, many FROM files JOIN "
+            "(SELECT size, count(*) AS many FROM files GROUP BY size HAVING many > 1) USING (size) "
+            "ORDER BY size, number"
+        )
+        for size, same in groupby(rows, itemgetter(0)):
+            while rows_of_it := list(islice(same, most)):
+                _, found, paths, total = zip(*rows_of_it, strict=True)
+                yield size, list(found), list(paths), total[0] <= most
 
     def close(self) -> None:
         """Let it all go."""
-        self._first = {}
+        self._paths = []
+        self._places.clear()
         if self._table is not None:
             self._table.close()
             self._table = None
 
     def __enter__(self) -> Sizes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Kept:
+    """Tuples, in the order in which they came, for one who comes back to them. Close it, or use it as a context."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._rows: list[tuple[Any, ...]] = []
+        self._file: IO[bytes] | None = None
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Remember a tuple of numbers and bytes."""
+        self._rows.append(row)
+        if len(self._rows) >= self._most:
+            if self._file is None:
+                import tempfile
+
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115  # until `close`
+            marshal.dump(self._rows, self._file)
+            self._rows = []
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """All of them; no more can be added."""
+        if self._file is not None:
+            self._file.seek(0)
+            with suppress(EOFError):
+                while True:
+                    yield from marshal.load(self._file)
+        yield from self._rows
+
+    def close(self) -> None:
+        """Let it all go."""
+        self._rows = []
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Kept:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,15 +18,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from aiopipe.sums.algorithms import of_length
 from aiopipe.sums.check import resolve_algorithms, resolved
 from aiopipe.sums.engine import HashOptions, run_batches
 from aiopipe.sums.index import Index
 from aiopipe.sums.model import OK, UNSTABLE, VANISHED, FileHash, Found, Problem, Signature
-from aiopipe.sums.pairs import Pairs
+from aiopipe.sums.pairs import Pairs, walk_order
 from aiopipe.sums.parse import Entry, Manifest
+from aiopipe.sums.tuples import NamedTuple
 from aiopipe.sums.walk import Walk
 
 __all__ = ["Audit", "Finding", "diff", "normal"]
@@ -58,6 +58,10 @@ def normal(name: bytes) -> bytes:
 class Audit:
     """A tree against a manifest: iterate it for findings; `counts` adds up. `on_result` hears the new state.
 
+    The manifest is read on as the walk goes on, so a difference is told as soon as the walk has come to it, where the
+    manifest is in the order of a walk (as `aiopipe hash` writes it). One in another order is taken in whole when that
+    is seen. Findings are the same, and in the same order, for any number of lanes.
+
     Holds in memory what is new, moved or missing: some 400 bytes for each such file. See `Index` for the manifest.
     """
 
@@ -73,50 +77,89 @@ class Audit:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._root = root
+        self._cut = len(root.rstrip(b"/")) + 1
         self._options = options
         self._walk = walk
         self.on_result: Callable[[FileHash], None] | None = None
         self._tick = tick
         self._index = Index()
+        self._full = os.path.abspath(root).rstrip(b"/") + b"/"
+        self._runs = _watched_runs(manifest, tick)
+        self._reached: bytes | None = b""  # by the manifest, in the order of a walk; None where all of it is in
+        self._in_order = True
+        self._strange: set[bytes] = set()  # paths of which no line has been read
+        self._failed: list[bytes] = []  # those among them that cannot be read
         first: list[Entry] = []
-        prefix = normal(root) + b"/"
-        full = os.path.abspath(root).rstrip(b"/") + b"/"
-        below = prefix != b"/"  # as long as every entry is named from where the root was named
-        for entry in _watched(manifest, tick):
-            if len(first) < _PROBED:
-                first.append(entry)
-            plain = normal(entry.name)
-            below = below and plain.startswith(prefix)
-            self._index.add(plain[len(full) :] if plain.startswith(full) else plain, entry)
-        self._index.seal()
+        while len(first) < _PROBED and (run := next(self._runs, None)) is not None:
+            first += run
+        self.prefix = self._prefix([normal(entry[0]) for entry in first[:_PROBED]])
+        self._take(first)
         self.tagged = bool(first and first[0].algorithms)
-        self.prefix = prefix if below and first else b""
-        self._by_width = resolve_algorithms(first, manifest.shown, algorithms, b"" if self.prefix else root)
+        self._by_width = resolve_algorithms(first[:_PROBED], manifest.shown, algorithms, b"" if self.prefix else root)
         self.algorithms = resolved(first[0], self._by_width) if first else algorithms or options.algorithms
         self.dotted = bool(first) and first[0].name.startswith(b"./") and not self.prefix
 
-    def _key(self, below: bytes) -> bytes:
-        """What a name as seen from the root has in the index."""
-        return self.prefix + below
+    def _prefix(self, names: list[bytes]) -> bytes:
+        """What names begin with that are seen from where the root was named; empty for those seen from the root."""
+        prefix = normal(self._root) + b"/"
+        if not names or prefix == b"/" or not all(name.startswith(prefix) for name in names):
+            return b""
+        below = self._root.rstrip(b"/") + b"/"
+        # A directory may hold one of its own name: then what is there tells.
+        inside = sum(os.path.lexists(below + name) for name in names)
+        outside = sum(os.path.lexists(below + name[len(prefix) :]) for name in names)
+        return prefix if outside >= inside else b""
+
+    def _take(self, run: list[Entry]) -> None:
+        """Take in entries of the manifest."""
+        index, full, cut = self._index, self._full, len(self.prefix)
+        keys: list[bytes] = []
+        for entry in run:
+            plain = normal(entry[0])
+            key = plain[len(full) :] if plain.startswith(full) else plain
+            index.add(key, entry)
+            keys.append(walk_order(key[cut:]))
+        if self._in_order and run:
+            ordered = sorted(keys)
+            self._in_order = keys == ordered and (self._reached or b"") <= keys[0]
+            self._reached = keys[-1]
+
+    def _read_on(self, below: bytes | None) -> None:
+        """Read the manifest until it is past a name as seen from the root, or to its end."""
+        order = walk_order(below) if below is not None else b""
+        while self._reached is not None and (below is None or not self._in_order or self._reached <= order):
+            run = next(self._runs, None)
+            if run is None:
+                self._reached = None
+            else:
+                self._take(run)
+
+    def _key(self, path: bytes) -> bytes:
+        """What a walked path has in the index."""
+        return self.prefix + path[self._cut :]
 
     def _below(self, path: bytes) -> bytes:
         """A walked path as seen from the root."""
-        return path[len(self._root.rstrip(b"/")) + 1 :]
+        return path[self._cut :]
 
     def named(self, path: bytes) -> bytes:
         """A walked path as the manifest would name it."""
         return (self.prefix or (b"./" if self.dotted else b"")) + self._below(path)
 
-    def _items(self) -> Iterator[Found | Problem]:
-        for item in self._walk:
+    def _items(self, items: Iterable[Found | Problem]) -> Iterator[Found | Problem]:
+        """What is to be hashed, and by which algorithms."""
+        for item in items:
             if isinstance(item, Problem):
                 yield item
                 continue
-            below = self._key(self._below(item.prefix + b"x")[:-1])
+            self._read_on(self._below(item.prefix + item.names[-1]))
+            prefix = item.prefix
             kind: tuple[str, ...] | None = None
             run: list[bytes] = []
             for name in item.names:
-                entry = self._index.get(below + name)
+                entry = self._index.get(self._key(prefix + name))
+                if entry is None:
+                    self._strange.add(prefix + name)
                 wanted = self.algorithms if entry is None else resolved(entry, self._by_width)
                 if wanted != kind:
                     if run:
@@ -132,23 +175,46 @@ class Audit:
             yield from self._findings()
 
     def _findings(self) -> Iterator[Finding]:
+        if self.on_result is not None:
+            self._read_on(None)  # what is told of a file must be the last word
         unknown: list[tuple[bytes, tuple[str, ...]]] = []
-        for batch in run_batches(self._items(), self._options, roots=[self._root], tick=self._tick):
+        yield from self._looked(self._walk, unknown)
+        self._read_on(None)
+        if not self._in_order:
+            # Some may have been walked before their line was read: once more, now that all of it is known.
+            for path in self._failed:
+                self._index.pop(self._key(path))
+            late = [path for path, _ in unknown if self._index.get(self._key(path)) is not None]
+            if late:
+                known = set(late)
+                self._strange -= known
+                unknown = [each for each in unknown if each[0] not in known]
+                yield from self._looked([Found(b"", late, self._walk.options.symlinks == "follow")], unknown)
+        left = ((entry.digests, entry.name) for entry in self._index.values())
+        yield from map(self._count, _moves(left, unknown))
+
+    def _looked(
+        self, items: Iterable[Found | Problem], unknown: list[tuple[bytes, tuple[str, ...]]]
+    ) -> Iterator[Finding]:
+        """What became of files that the manifest knows; others go to `unknown`."""
+        for batch in run_batches(self._items(items), self._options, roots=[self._root], tick=self._tick):
             for result in batch:
                 if result.status == VANISHED:
                     continue  # missing, if it was in the manifest; never seen, if not
-                entry = self._index.pop(self._key(self._below(result.path)))
+                # One that was not known when it was given to be hashed may be known by now: that would be luck.
+                strange = result.path in self._strange
+                entry = None if strange else self._index.pop(self._key(result.path))
                 if self.on_result is not None:
                     self.on_result(_current(result, entry))
                 if result.status != OK:
+                    if entry is None:
+                        self._failed.append(result.path)
                     status = "unstable" if result.status == UNSTABLE else "unreadable"
                     yield self._count(Finding(status, result.path, reason=result.reason))
                 elif entry is None:
                     unknown.append((result.path, result.digests))
                 else:
                     yield self._count(Finding(_compared(entry, result), result.path))
-        left = ((entry.digests, entry.name) for entry in self._index.values())
-        yield from map(self._count, _moves(left, unknown))
 
     def _count(self, finding: Finding) -> Finding:
         self.counts[finding.status] += 1
@@ -210,14 +276,6 @@ def _watched_runs(manifest: Manifest, tick: Callable[[], None] | None) -> Iterat
         if tick is not None:
             tick()
         yield run
-
-
-def _watched(manifest: Manifest, tick: Callable[[], None] | None) -> Iterator[Entry]:
-    """The entries of a manifest; a million take seconds, and `tick` is called now and then meanwhile."""
-    for number, entry in enumerate(manifest):
-        if tick is not None and not number % 1024:
-            tick()
-        yield entry
 
 
 def _digests(entries: Iterable[Entry]) -> set[str]:

@@ -9,16 +9,22 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
-from pathlib import PurePath
+from functools import partial
+from itertools import chain, islice, repeat
+from operator import itemgetter
 
 from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm, canonical, known_algorithms, of_length
-from aiopipe.sums.engine import HashOptions, run_brief
+from aiopipe.sums.engine import HashOptions, run_kind
 from aiopipe.sums.model import VANISHED, FileHash, Found
 from aiopipe.sums.parse import Entry, Manifest
 from aiopipe.sums.reader import Reader
 from aiopipe.sums.tuples import NamedTuple
+from aiopipe.sums.wanted import wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Verdict", "check", "resolve_algorithms", "resolved"]
 
@@ -51,7 +57,7 @@ def check(
     while len(first) < _PROBED and (run := next(runs, None)) is not None:
         first += run
     by_width = resolve_algorithms(first[:_PROBED], manifest.shown, algorithms, base)
-    waiting: deque[Entry] = deque()
+    waiting: deque[list[Entry]] = deque()
     prefix = base.rstrip(b"/") + b"/" if base else b""
 
     def items() -> Iterator[Found]:
@@ -59,23 +65,35 @@ def check(
             for known, run in _alike(entries, by_width):
                 for name in known:
                     algorithm(name)  # a missing wheel is said here, not in a lane
-                waiting.extend(run)
+                waiting.append(run)
                 names = [entry[0] for entry in run]
                 if prefix:
                     names = [name if name.startswith(b"/") else prefix + name for name in names]
-                yield Found(b"", names, True, known)
+                yield Found(b"", wanted(names, map(_digests, run)), True, known)
 
-    make = tuple.__new__  # a named tuple's own constructor is a Python function
-    for results in run_brief(items(), options, roots=[base or b"."], tick=tick):
-        entries = [waiting.popleft() for _ in results]
-        yield [
-            make(Verdict, (entry, "ok", "")) if result == entry[2] else _verdict(entry, result)
-            for entry, result in zip(entries, results, strict=True)
-        ]
+    asked = chain.from_iterable(iter(waiting.popleft, None))  # there is one for every answer
+    roots = [base or b"."]
+    for results in run_kind("wanted", items(), options, algorithms=options.algorithms, roots=roots, tick=tick):
+        entries = list(islice(asked, len(results)))
+        if results.count(True) == len(results):
+            yield list(map(_verdict_of, zip(entries, repeat("ok"), repeat(""))))
+        else:
+            yield [_verdict(entry, result) for entry, result in zip(entries, results, strict=True)]
+
+
+_algorithms, _digests = itemgetter(1), itemgetter(2)
+_verdict_of: Callable[[Any], Verdict] = partial(tuple.__new__, Verdict)  # its own constructor is a Python function
 
 
 def _alike(entries: list[Entry], by_width: dict[int, tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[Entry]]]:
     """Neighbours that were hashed alike, and how."""
+    kinds = set(map(_algorithms, entries))
+    if len(kinds) == 1:  # as it is nearly always
+        known = kinds.pop()
+        widths = {len(digests[0]) for digests in map(_digests, entries)}
+        if known or len(widths) == 1:
+            yield known or by_width[widths.pop()], entries
+            return
     run: list[Entry] = []
     kind: tuple[str, ...] = ()
     for entry in entries:
@@ -89,12 +107,12 @@ def _alike(entries: list[Entry], by_width: dict[int, tuple[str, ...]]) -> Iterat
         yield kind, run
 
 
-def _verdict(entry: Entry, result: tuple[str, ...] | FileHash) -> Verdict:
-    if not isinstance(result, FileHash):
-        return Verdict(entry, "failed")
-    if result.status == VANISHED:
-        return Verdict(entry, "missing", result.reason)
-    return Verdict(entry, "unreadable", result.reason)
+def _verdict(entry: Entry, result: bool | tuple[str, ...] | FileHash) -> Verdict:
+    if isinstance(result, FileHash):
+        if not result.ok:
+            return Verdict(entry, "missing" if result.status == VANISHED else "unreadable", result.reason)
+        result = result.digests
+    return Verdict(entry, "ok" if result in (True, entry.digests) else "failed")
 
 
 class _ByWidth(dict[int, tuple[str, ...]]):
@@ -146,8 +164,9 @@ def _usable(names: Iterable[str]) -> list[str]:
 
 def _hint(shown: str) -> str | None:
     """The algorithm that a manifest's file name tells of: SHA3-256SUMS, checks.b3, manifest-md5.txt."""
-    low = PurePath(shown).name.lower()
-    words = {low.partition("sum")[0], PurePath(low).suffix[1:], PurePath(low).stem.rpartition("manifest-")[2]}
+    low = os.path.basename(shown).lower()
+    stem, suffix = os.path.splitext(low)
+    words = {low.partition("sum")[0], suffix[1:], stem.rpartition("manifest-")[2]}
     known = set(known_algorithms())
     return next((canonical(word) for word in sorted(words) if canonical(word) in known), None)
 

@@ -15,7 +15,7 @@ from aiopipe.sums.feed import Feeder
 from aiopipe.sums.machine import choose_backend, cores, has_processes, lanes_for
 from aiopipe.sums.model import FileHash, Found, Problem
 from aiopipe.sums.reader import TINY, Links
-from aiopipe.sums.runners import Local, Rendered, Work, make_reader, make_wrap
+from aiopipe.sums.runners import Local, Rendered, Work, make_reader, make_wrap, measure_of
 from aiopipe.sums.schedule import Done, Schedule
 from aiopipe.sums.tuples import NamedTuple
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiopipe.sums.formats import Style
     from aiopipe.sums.lanes import Lanes, Runner
 
-__all__ = ["HashOptions", "Run", "run_batches", "run_brief", "run_rendered", "run_signed"]
+__all__ = ["HashOptions", "Run", "run_batches", "run_kind", "run_rendered", "run_signed"]
 
 Items = Iterable[Found | Problem]
 
@@ -70,8 +70,10 @@ class Run:
         backend, self.helps = options.backend, True
         if backend == "auto":
             quick = can_fork()
-            choice = choose_backend(items, self.count, head=TINY if work.head else 0, quick=quick)
+            head = 1 if work.kind == "sizes" else TINY if work.head else 0
+            choice = choose_backend(items, self.count, head=head, quick=quick, measure=measure_of(work))
             backend, self.helps, items = choice
+            self.helps = self.helps or work.kind == "twins"
         self.backend = backend if has_processes() else "threads"
         threads = self.backend == "threads"
         self.schedule: Schedule = Schedule(lanes=self.count, locked_seconds=_LOCKED_SECONDS if threads else 0.0)
@@ -159,29 +161,36 @@ def run_batches(
     return _run(items, options, Work(options.algorithms), roots, tick)
 
 
-def run_brief(
-    items: Items,
-    options: HashOptions,
-    *,
-    roots: Sequence[bytes] = (),
-    tick: Callable[[], None] | None = None,
-) -> Iterator[list[tuple[str, ...] | FileHash]]:
-    """As `run_batches`, for those who know which file is next: its digests alone, or a result without any."""
-    return _run(items, options, Work(options.algorithms, brief=True), roots, tick)
-
-
 def run_signed(
     items: Items,
     options: HashOptions,
     *,
+    roots: Sequence[bytes] = (),
     head: bool = False,
     tick: Callable[[], None] | None = None,
 ) -> Iterator[list[tuple[Any, ...] | FileHash]]:
-    """As `run_brief`, with each file's version: its digests and the numbers of its `Signature` in one tuple.
+    """As `run_batches`, for those who know which file is next: its digests and the numbers of its `Signature`.
 
-    With `head`, the digests are of the beginning of each file, see `Reader`.
+    They are one tuple; a file that has none is a `FileHash`. With `head`, the digests are of the beginning of each
+    file, see `Reader`.
     """
-    return _run(items, options, Work(options.algorithms, head=head, brief=True, signed=True), (), tick)
+    return _run(items, options, Work(options.algorithms, head=head, signed=True), roots, tick)
+
+
+def run_kind(
+    kind: str,
+    items: Items,
+    options: HashOptions,
+    *,
+    algorithms: tuple[str, ...] = (),
+    roots: Sequence[bytes] = (),
+    tick: Callable[[], None] | None = None,
+) -> Iterator[list[Any]]:
+    """The same engine for other looks at files, see `runners.Work`: lists of results, in the order of the items.
+
+    A Problem among the items is a result, too.
+    """
+    return _run(items, options, Work(algorithms, kind=kind), roots, tick)
 
 
 def run_rendered(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Wire", "plain", "receive", "revived", "send"]
 
 _BLOCK = 1 << 18
-_WHOLE = len(FileHash._fields)
 
 
 def plain(value: Any) -> Any:
@@ -30,28 +29,26 @@ def plain(value: Any) -> Any:
     if isinstance(value, Rendered):
         failed = [_plain(each) for each in value.failed]
         return (value.text, value.files, value.size, failed, [_plain(each) for each in value.fresh])
-    # Of a brief answer the digests are tuples already.
-    return [each if type(each) is tuple else _plain(each) for each in value]
+    return [_plain(each) if type(each) is FileHash else each for each in value]
 
 
-def _plain(result: FileHash) -> tuple[Any, ...]:
+def _plain(result: FileHash) -> list[Any]:
+    # A list, which nothing else is: so the other end knows it from the tuple of a brief answer.
     path, status, digests, signature, reason, how = result
-    return (path, status, digests, signature and tuple(signature), reason, how)
+    return [path, status, digests, signature and tuple(signature), reason, how]
 
 
 def revived(value: Any, work: Work) -> Any:
     """The value that `plain` was given."""
     if value is None:
         return None
-    if work.brief:
-        return [each if len(each) != _WHOLE or not isinstance(each[0], bytes) else _revived(each) for each in value]
     if work.style is None:
-        return [_revived(each) for each in value]
+        return [_revived(each) if type(each) is list else each for each in value]
     text, files, size, failed, fresh = value
     return Rendered(text, files, size, [_revived(each) for each in failed], [_revived(each) for each in fresh])
 
 
-def _revived(result: tuple[Any, ...], make: Any = tuple.__new__) -> FileHash:
+def _revived(result: list[Any], make: Any = tuple.__new__) -> FileHash:
     path, status, digests, signature, reason, how = result
     if signature is not None:
         signature = make(Signature, signature)

@@ -7,10 +7,13 @@ anybody could find: SQLite removes it when it is closed, and the system does whe
 from __future__ import annotations
 
 import marshal
-import sqlite3
 from collections.abc import Iterator
 
 from aiopipe.sums.parse import Entry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ["Index"]
 
@@ -32,13 +35,10 @@ class Index:
         if len(self._entries) >= self._most:
             self._spill()
 
-    def seal(self) -> None:
-        """No more will be added: what is looked up now is all in one place."""
-        if self._table is not None:
-            self._spill()
-
     def _spill(self) -> None:
         if self._table is None:
+            import sqlite3
+
             self._table = sqlite3.connect("", isolation_level=None)
             for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE}"):
                 self._table.execute(f"PRAGMA {pragma}")
@@ -50,18 +50,19 @@ class Index:
 
     def get(self, key: bytes) -> Entry | None:
         """The entry under a key."""
-        if self._table is None:
-            return self._entries.get(key)
+        entry = self._entries.get(key)
+        if entry is not None or self._table is None:
+            return entry
         found = self._table.execute("SELECT entry FROM entries WHERE key = ?", (key,)).fetchone()
         return Entry(*marshal.loads(found[0])) if found is not None else None
 
     def pop(self, key: bytes) -> Entry | None:
         """The entry under a key, which is forgotten."""
-        if self._table is None:
-            return self._entries.pop(key, None)
         found = self.get(key)
         if found is not None:
-            self._table.execute("DELETE FROM entries WHERE key = ?", (key,))
+            self._entries.pop(key, None)
+            if self._table is not None:
+                self._table.execute("DELETE FROM entries WHERE key = ?", (key,))
         return found
 
     def values(self) -> Iterator[Entry]:
@@ -70,6 +71,7 @@ class Index:
             for key in sorted(self._entries):
                 yield self._entries[key]
             return
+        self._spill()
         for (entry,) in self._table.execute("SELECT entry FROM entries ORDER BY key"):
             yield Entry(*marshal.loads(entry))
 

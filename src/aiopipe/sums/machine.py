@@ -6,7 +6,7 @@ import functools
 import os
 import select
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from aiopipe.sums.model import Found, Problem
@@ -133,14 +133,20 @@ def _rotates(block: str) -> bool:
 
 
 def choose_backend(
-    items: Iterable[Found | Problem], lanes: int, *, head: int = 0, quick: bool = False
+    items: Iterable[Found | Problem],
+    lanes: int,
+    *,
+    head: int = 0,
+    quick: bool = False,
+    measure: Callable[[bytes], int] | None = None,
 ) -> tuple[str, bool, Iterator[Found | Problem]]:
     """Whether `threads` or `processes` do the work, whether the main thread has time to help, and the items.
 
     Threads share one interpreter lock, which a small file holds for most of its time, and may not map files.
     Worker processes do not and may, and cost some 70 ms to start, or 2 where they are forked (`quick`). So those that
     are spawned pay from thousands of files on, of less than 12 KiB a lane; forked ones from a few megabytes on. With
-    `head`, no more than so many bytes of each file are read. The items are those given, the ones peeked at included.
+    `head`, no more than so many bytes of each file are read. `measure` says how many bytes there are behind a name that
+    is no file's. The items are those given, the ones peeked at included.
     """
     if not has_processes() or (lanes < 2 and not quick):
         return "threads", True, iter(items)
@@ -154,7 +160,7 @@ def choose_backend(
             break
     whole = chain(peeked, source)
     runs = [item for item in peeked if isinstance(item, Found)]
-    sizes = [min(size, head or size) for size in _sizes(runs)]
+    sizes = [min(size, head or size) for size in _sizes(runs, measure or _size)]
     mean = sum(sizes) / len(sizes) if sizes else 0
     tiny = bool(sizes) and mean < _TINY * lanes
     if (count >= enough and tiny) or (quick and mean * count > _MUCH):
@@ -162,12 +168,16 @@ def choose_backend(
     return "threads", True, whole
 
 
-def _sizes(runs: list[Found]) -> Iterator[int]:
+def _size(path: bytes) -> int:
+    return os.lstat(path).st_size
+
+
+def _sizes(runs: list[Found], measure: Callable[[bytes], int]) -> Iterator[int]:
     """The sizes of some files, spread evenly over the runs."""
     step = max(1, len(runs) // _SAMPLE)
     for run in runs[::step]:
         for name in run.names[:: max(1, len(run.names) * len(runs[::step]) // _SAMPLE)]:
             try:
-                yield os.lstat(run.prefix + name).st_size
+                yield measure(run.prefix + name)
             except OSError:
                 continue

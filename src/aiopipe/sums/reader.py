@@ -48,14 +48,14 @@ _WIDE_BLOCK = 8 * 1024 * 1024  # BLAKE3 shares a block among cores, which pays f
 _MAPPED = 384 * 1024  # from here on a map costs less than a copy; below, the kernel's work for it is more
 _WINDOW = 8 * 1024 * 1024  # of a file that is mapped: so much of it counts as our memory
 _TICK_NS = 20_000_000  # the coarsest common clock tick: two writes within it may bear the same time
-_RECENT_NS = 200_000_000  # longer than a write is likely to be held up half-way
-_CLOCK_DRIFT = 0.05  # seconds by which two clocks may differ over one job
+RECENT_NS = 200_000_000  # longer than a write is likely to be held up half-way
+CLOCK_DRIFT = 0.05  # seconds by which two clocks may differ over one job
 _MANY_CORES = (os.cpu_count() or 1) >= 4  # on fewer, a thread for each lane is as quick without hand-offs
 _MOST_LINKS = 65_536
 
-_BASE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_BASE |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
-_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+BASE_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+BASE_FLAGS |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 Links = dict[tuple[Signature, tuple[str, ...]], tuple[str, ...]]
@@ -142,15 +142,13 @@ class Reader:
         """
         if (algorithms or self._asked) != self._names:
             self._use(algorithms or self._asked)
-        # What a walk has seen to be a file may be read before it is looked at. A name that a user gave may not:
-        # reading takes from a pipe what was meant for others.
-        local = frozenset() if follow or alone else local_devices()
+        local = frozenset() if alone else local_devices()
         begin, begun_ns = time.perf_counter(), time.time_ns()
-        results = self._results(paths, follow, alone, local, begun_ns - _RECENT_NS, begin + seconds)
+        results = self._results(paths, follow, alone, local, begun_ns - RECENT_NS, begin + seconds)
         passed = time.perf_counter() - begin
-        if local and time.time_ns() - begun_ns < (passed - _CLOCK_DRIFT) * 1e9:
+        if local and time.time_ns() - begun_ns < (passed - CLOCK_DRIFT) * 1e9:
             # Somebody set the clock back meanwhile: what was written then may bear an old time.
-            results = self._results(paths, follow, alone, frozenset(), begun_ns - _RECENT_NS, begin + passed + seconds)
+            results = self._results(paths, follow, alone, frozenset(), begun_ns - RECENT_NS, begin + passed + seconds)
         return Outcome(results, time.perf_counter() - begin, begun_ns, self._size)
 
     def _results(
@@ -164,11 +162,12 @@ class Reader:
     ) -> Results:
         """Results until the deadline, at least one. `fresh` is the change time from which on a file is recent."""
         results: Results = []
-        flags = _BASE if follow else _BASE | _NOFOLLOW
+        flags = BASE_FLAGS if follow else BASE_FLAGS | NOFOLLOW
         # Locals: this loop runs tens of thousands of times a second.
         clock, append = time.perf_counter, results.append
         make: Any = tuple.__new__  # a named tuple's own constructor is a Python function: 0.5 us more
         os_open, fstat, read, close = os.open, os.fstat, os.read, os.close
+        pread: Any = getattr(os, "pread", None)  # not on Windows, where nothing is tiny
         once = self._once[0] if len(self._once) == 1 else None
         tiny, head = bool(local), self._head
         lean, signed, total = self._lean, self._signed, 0
@@ -182,7 +181,8 @@ class Reader:
                 continue
             try:
                 if tiny:
-                    data = read(fd, TINY + 1)
+                    # Not `read`: what a user named may be a pipe, and that would take from it what is for others.
+                    data = pread(fd, TINY + 1, 0)
                     size = len(data)
                     if 0 < size <= TINY:
                         digests = (once(data),) if once is not None else tuple([each(data) for each in self._once])
@@ -208,7 +208,6 @@ class Reader:
                             else:
                                 append(make(FileHash, (path, OK, digests, make(Signature, version), "", "read")))
                             continue
-                    os.lseek(fd, 0, os.SEEK_SET)
                 before = fstat(fd)
                 size = before.st_size
                 if head and size > TINY and before.st_mode & 0o170000 == 0o100000:
@@ -252,7 +251,7 @@ class Reader:
             except StoppedError:
                 break
             except OSError as error:
-                append(_refused(path, error, follow))
+                append(_unread(fd, path, error, follow))
             finally:
                 close(fd)
         self._size = total
@@ -395,7 +394,7 @@ def _settled(fd: int, status: os.stat_result) -> os.stat_result:
     for _ in range(3):
         age = time.time_ns() - status.st_ctime_ns
         if not 0 <= age < _TICK_NS:
-            if 0 <= age < _RECENT_NS and _open_for_writing(fd):
+            if 0 <= age < RECENT_NS and _open_for_writing(fd):
                 break  # a write is stamped when it begins, and this one may not have ended yet
             return status
         time.sleep((_TICK_NS - age) / 1e9)
@@ -430,6 +429,13 @@ def _kind(mode: int) -> str:
         if test(mode):
             return name
     return "it is a device"
+
+
+def _unread(fd: int, path: bytes, error: OSError, follow: bool) -> FileHash:
+    """The result for what could be opened and not read."""
+    if error.errno == errno.ESPIPE and not stat.S_ISREG(mode := os.fstat(fd).st_mode):
+        return FileHash(path, IRREGULAR, (), None, _kind(mode))
+    return _refused(path, error, follow)
 
 
 def _refused(path: bytes, error: OSError, follow: bool) -> FileHash:

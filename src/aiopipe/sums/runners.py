@@ -11,7 +11,7 @@ from aiopipe.sums.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
 __all__ = ["Local", "Rendered", "Work", "make_reader", "make_wrap"]
 
@@ -21,15 +21,18 @@ class Work(NamedTuple):
 
     With `style` (see `aiopipe.sums.formats`) the lines of a manifest are made where the digests are, and a
     piece is a `Rendered`; without, a piece is a list of `FileHash`. With `head` only the beginning of each file is
-    hashed. With `brief` a file that has its digests is a tuple of them alone, with `signed` followed by its signature.
+    hashed. With `signed` a file that has its digests is a tuple of them, followed by its signature.
+
+    `kind` says what is done where it is not plain hashing: `wanted` is that of `aiopipe.sums.wanted`, `sizes` and
+    `twins` are those of `aiopipe.sums.twins`.
     """
 
     algorithms: tuple[str, ...]
     style: tuple[Any, ...] | None = None
     cache: tuple[Any, ...] | None = None
     head: bool = False
-    brief: bool = False
     signed: bool = False
+    kind: str = "digests"
 
 
 class Rendered(NamedTuple):
@@ -45,9 +48,30 @@ class Rendered(NamedTuple):
 if TYPE_CHECKING:
     Wrap = Callable[[list[Any], Sequence[bytes], int], Any]
 
+    class Reads(Protocol):
+        """What does jobs: a `Reader`, or what stands for one."""
 
-def make_reader(work: Work, **options: Any) -> Reader:
+        maps: bool
+
+        def run(
+            self, paths: Sequence[bytes], *, follow: bool = ..., alone: bool = ..., algorithms: tuple[str, ...] = ...
+        ) -> Outcome:
+            """One result for each of the paths, or of the first of them."""
+
+        def close(self) -> None:
+            """Let go of what it holds."""
+
+
+def make_reader(work: Work, **options: Any) -> Reads:
     """The reader for some work, in this thread."""
+    if work.kind in ("sizes", "twins"):
+        from aiopipe.sums.twins import Sizes, Twins
+
+        return Sizes() if work.kind == "sizes" else Twins(work.algorithms)
+    if work.kind == "wanted":
+        from aiopipe.sums.wanted import Wanted
+
+        return Wanted(Reader(work.algorithms, lean=True, **options), work.algorithms)
     if work.cache is None:
         return Reader(work.algorithms, head=work.head, lean=_is_lean(work), signed=work.signed, **options)
     from aiopipe.sums.cache import CachedReader, CacheOptions
@@ -57,13 +81,15 @@ def make_reader(work: Work, **options: Any) -> Reader:
 
 def _is_lean(work: Work) -> bool:
     """Whether the digests of a file are all that is asked of most of them."""
-    return work.brief or (work.style is not None and work.style == ("gnu", False, b"") and work.cache is None)
+    return work.signed or (work.style is not None and work.style == ("gnu", False, b"") and work.cache is None)
 
 
 def make_wrap(work: Work) -> Wrap:
     """What turns some results, their paths and the size of those that are lean into the value of a piece."""
-    if work.brief:
-        return _signed if work.signed else _brief
+    if work.kind != "digests":
+        return _plain
+    if work.signed:
+        return _signed
     if work.style is None:
         return lambda results, paths, size: list(results)
     from aiopipe.sums.formats import Style, plain_lines, renderer
@@ -98,8 +124,21 @@ def make_wrap(work: Work) -> Wrap:
     return rendered
 
 
-def _brief(results: list[Any], paths: Sequence[bytes], size: int) -> list[Any]:
-    return [each if type(each) is tuple or each[1] != OK else each[2] for each in results]
+def measure_of(work: Work) -> Callable[[bytes], int] | None:
+    """How many bytes there are behind what a job of this work names, where that is not a file's path."""
+    if work.kind == "twins":
+        from aiopipe.sums.twins import family_size
+
+        return family_size
+    if work.kind == "wanted":
+        from aiopipe.sums.wanted import wanted_size
+
+        return wanted_size
+    return None
+
+
+def _plain(results: list[Any], paths: Sequence[bytes], size: int) -> list[Any]:
+    return results
 
 
 def _signed(results: list[Any], paths: Sequence[bytes], size: int) -> list[Any]:
@@ -130,7 +169,7 @@ class Local:
 
     depth = 1
 
-    def __init__(self, reader: Reader, wrap: Wrap) -> None:
+    def __init__(self, reader: Reads, wrap: Wrap) -> None:
         self._reader = reader
         self._wrap = wrap
         self._outcome = Outcome([], 0.0, 0)

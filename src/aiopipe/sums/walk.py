@@ -104,18 +104,18 @@ class Walk:
         self.options = options or WalkOptions()
         self.skipped: Counter[str] = Counter()
         self.listed = 0
-        self._roots = list(roots)
+        self.roots = list(roots)
         self._included = _matcher(self.options.include)
         self._excluded = _matcher(self.options.exclude)
         self._left_out = {os.path.basename(path): path for path in self.options.leave_out}
         self._inodes = {inode for _, inode in self.options.leave_out_inodes}
-        for root in self._roots:
+        for root in self.roots:
             _checked(root)
 
     def __iter__(self) -> Iterator[Found | Problem]:
         """Files as runs of at most 1,024 from one directory."""
         plain: list[bytes] = []
-        for root in self._roots:
+        for root in self.roots:
             try:
                 status = os.stat(root)
             except OSError as error:
