@@ -25,12 +25,14 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["PER_FILE", "Question", "Remote", "Remotes", "cores", "receive", "send"]
 
