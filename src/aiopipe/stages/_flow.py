@@ -8,7 +8,8 @@ function that never waits is called again and again by one of them, which costs 
     leaves   when all of its rows are done, and with `ordered` behind those before it
 
 The window: parcels are cut to SLICE rows, and no more than limit + 1 of them, or a quarter of the run's memory,
-are in flight. That is how far the others may get ahead of a slow call where order is kept.
+are in flight. That is how far the others may get ahead of a slow call where order is kept. While calls are quick, parts
+may grow (see Pace), and fewer of them are in flight.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from aiopipe.stages._calls import CAUGHT, SLICE, Fault, fault_of
 from aiopipe.stages._ranges import slices
 from aiopipe.storage.settle import settled
 
-__all__ = ["HOLD", "Entry", "Work", "calls_in_flight", "goes_on", "in_slices", "is_light"]
+__all__ = ["HOLD", "Entry", "Pace", "Work", "calls_in_flight", "goes_on", "in_slices", "is_light"]
 
 HOLD = 0.005  # seconds for which calls that never wait may keep the loop
 _LIGHT = 65_536  # bytes of a part whose rows are taken apart and put together in the loop
+_QUICK = 0.02  # seconds for the calls of a part, up to which the next one may be larger
 _AHEAD = 2  # workers begun, and not running yet
 
 
@@ -41,7 +43,8 @@ class Work:
     """What is done with each parcel.
 
     word: of the stage. unpack: the values to call with, one a row, and what `pack` needs besides. call: one call;
-    what it raises is the fault of its row. pack: the parcel that an entry, all of its calls done, becomes.
+    what it raises is the fault of its row. pack: the parcel that an entry, all of its calls done, becomes. most: rows
+    of a part, at most.
     """
 
     word: str
@@ -50,12 +53,38 @@ class Work:
     ordered: bool
     unpack: Callable[[Any], Awaitable[tuple[Any, Sequence[Any]]]]
     pack: Callable[[Entry], Awaitable[Any]]
+    most: int = SLICE
+
+
+class Pace:
+    """How many rows the next part has: SLICE, and more while the calls of a whole part take a few milliseconds.
+
+    Each part goes through threads that parse it, put it together, encode and write it, and each time the interpreter's
+    lock changes hands. Parts of 256 quick calls spent nine tenths of their time on that.
+    """
+
+    def __init__(self, work: Work) -> None:
+        # Where order is kept, others get ahead of a slow call by so many rows.
+        ahead = work.limit * SLICE // 2 if work.limit > 1 else work.most
+        self._most = max(SLICE, min(work.most, ahead))
+        self._size = SLICE
+
+    def size(self) -> int:
+        """Rows of the next part."""
+        return self._size
+
+    def took(self, rows: int, seconds: float) -> None:
+        """Say how long the calls for a part took."""
+        if seconds > _QUICK:
+            self._size = max(SLICE, self._size // 2)
+        elif rows >= self._size:
+            self._size = min(2 * self._size, self._most)
 
 
 class Entry:
     """A parcel whose calls are under way; `done` when all of them have come back."""
 
-    __slots__ = ("done", "extra", "faults", "left", "parcel", "results", "todo", "values")
+    __slots__ = ("done", "extra", "faults", "left", "parcel", "results", "seconds", "since", "todo", "values")
 
     def __init__(self, parcel: Any, extra: Any, values: Sequence[Any]) -> None:
         self.parcel = parcel
@@ -65,12 +94,15 @@ class Entry:
         self.faults: dict[int, Fault] = {}
         self.todo = iter(range(len(values)))  # shared by the workers
         self.left = len(values)
+        self.since = 0.0  # when its first call was begun
+        self.seconds = 0.0  # from then to the end of the last one
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not values:
             self.done.set_result(None)
 
     def finish(self) -> None:
         """All calls have come back."""
+        self.seconds = time.monotonic() - self.since
         if not self.done.done():
             self.done.set_result(None)
 
@@ -136,6 +168,7 @@ class _Calls:
         call, clean, cancelling, monotonic = self.call, self.context, task.cancelling, time.monotonic
         values, results = entry.values, entry.results
         since, turn = monotonic(), self.watched()
+        entry.since = entry.since or since
         for i in entry.todo:
             if self.fresh < _AHEAD:  # this call may wait: others go on
                 self.more()
@@ -193,7 +226,8 @@ async def calls_in_flight(work: Work, parcels: AsyncIterator[Any], context: Cont
     one to come. A failure of the input waits until the calls that were begun before it are finished.
     """
     calls = _Calls(work)
-    incoming = _Incoming(in_slices(parcels))
+    pace = Pace(work)
+    incoming = _Incoming(in_slices(parcels, pace))
     flying: deque[Entry] = deque()
     try:
         while True:
@@ -222,6 +256,7 @@ async def calls_in_flight(work: Work, parcels: AsyncIterator[Any], context: Cont
                     calls.add(flying[-1])
             while (entry := _first_done(flying, work.ordered)) is not None:
                 flying.remove(entry)
+                pace.took(len(entry.values), entry.seconds)
                 try:
                     made = await work.pack(entry)
                 except AiopipeError as error:
@@ -273,6 +308,7 @@ def _room(calls: _Calls, flying: deque[Entry], budget: int) -> bool:
     if len(flying) < 2:
         return True
     few = calls.backlog < max(calls.limit, SLICE) and len(flying) <= calls.limit
+    few = few and sum(len(e.values) for e in flying) <= calls.limit * SLICE
     return few and sum(e.parcel.nbytes for e in flying) < budget
 
 
@@ -326,11 +362,11 @@ async def _anext(parcels: AsyncIterator[Any]) -> Any:
     return await anext(parcels)
 
 
-async def in_slices(parcels: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+async def in_slices(parcels: AsyncIterator[Any], pace: Pace) -> AsyncGenerator[Any, None]:
     """Parts small enough that a `head` behind the calls does not wait for thousands of them."""
     async for parcel in parcels:
         if isinstance(parcel, Items):
             yield parcel
         else:
-            for part in slices(parcel, SLICE):
+            for part in slices(parcel, pace.size):
                 yield part

@@ -141,7 +141,7 @@ class _Feed:
             self.rejects.extend(batch.rejects)
             self.taken += len(batch)
             try:
-                for part in slices(batch, 4 * SLICE):
+                for part in slices(batch, lambda: 4 * SLICE):
                     for row in await self.context.hop(_rows, part):
                         self.latest = (row.body, row.place)
                         yield row

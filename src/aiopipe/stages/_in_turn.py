@@ -19,7 +19,7 @@ from aiopipe.errors import AiopipeError
 from aiopipe.stage import Context
 from aiopipe.stages._attempts import GaveUpError
 from aiopipe.stages._calls import CAUGHT, fault_of
-from aiopipe.stages._flow import HOLD, Entry, Work, calls_in_flight, goes_on, in_slices
+from aiopipe.stages._flow import HOLD, Entry, Pace, Work, calls_in_flight, goes_on, in_slices
 from aiopipe.storage.settle import settled
 
 __all__ = ["calls_as_told"]
@@ -32,8 +32,8 @@ def calls_as_told(work: Work, parcels: AsyncIterator[Any], context: Context) -> 
 
 async def _calls_in_turn(work: Work, parcels: AsyncIterator[Any], context: Context) -> AsyncGenerator[Any, None]:
     """As `calls_in_flight`, for one call at once; a parcel is taken when the one before it has left."""
-    variables, number = copy_context(), 0
-    async with aclosing(in_slices(parcels)) as parts:
+    variables, number, pace = copy_context(), 0, Pace(work)
+    async with aclosing(in_slices(parcels, pace)) as parts:
         async for part in parts:
             try:
                 extra, values = await work.unpack(part)
@@ -41,10 +41,11 @@ async def _calls_in_turn(work: Work, parcels: AsyncIterator[Any], context: Conte
                 if not goes_on(part, error, context):
                     raise
                 part, extra, values = part.emptied(), None, ()
-            entry = Entry(part, extra, values)
+            entry, since = Entry(part, extra, values), monotonic()
             while entry.left:
                 number += 1
                 await _apart(_Turn(work, entry, variables), f"{work.word} call {number}")
+            pace.took(len(values), monotonic() - since)
             try:
                 made = await work.pack(entry)
             except AiopipeError as error:

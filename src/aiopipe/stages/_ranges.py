@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,12 +54,13 @@ def truncated(batch: Batch, count: int) -> Batch:
     return replace(cut, body=narrowed, rows=rows, rejects=rejects)
 
 
-def slices(batch: Batch, size: int) -> Iterator[Batch]:
-    """The batch in slices of about `size` records; each holds only the segments that it has records of.
+def slices(batch: Batch, size: Callable[[], int]) -> Iterator[Batch]:
+    """The batch in slices of about `size()` records; each holds only the segments that it has records of.
 
-    All but the last slice of a segment say that more follows. Rejects travel with the first slice.
+    `size` is asked anew for each. All but the last slice of a segment say that more follows. Rejects travel with the
+    first one.
     """
-    if len(batch) <= size:
+    if len(batch) <= size():
         yield batch
         return
     rows = np.arange(len(batch.body)) if batch.rows is None else batch.rows
@@ -67,7 +68,8 @@ def slices(batch: Batch, size: int) -> Iterator[Batch]:
     counts = batch.counts()
     at, segment, used = 0, 0, 0  # records given, the segment in hand, records of it given
     while segment < len(counts):
-        room, first, parts = size, segment, []
+        wanted = size()
+        room, first, parts = wanted, segment, []
         while segment < len(counts) and (room > 0 or counts[segment] == used):
             take = min(room, counts[segment] - used)
             room -= take
@@ -77,7 +79,7 @@ def slices(batch: Batch, size: int) -> Iterator[Batch]:
             if not whole:
                 break
             segment, used = segment + 1, 0
-        stop = at + size - room
+        stop = at + wanted - room
         narrowed = replace(body, segments=tuple(parts), bounds=body.bounds[first : first + len(parts) + 1])
         columns = tuple(_column_slice(c, at, stop) for c in batch.columns)
         yield replace(batch, body=narrowed, rows=rows[at:stop], columns=columns, rejects=rejects)

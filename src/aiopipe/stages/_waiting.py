@@ -16,6 +16,8 @@ from aiopipe.stages._rows import rows_of
 
 __all__ = ["calling"]
 
+_MOST = 1024  # rows of a part: 1.5 MB of Python objects
+
 
 def calling(stage: Any, parcels: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
     """The parcels with what the function of a `map` makes of their rows."""
@@ -42,7 +44,7 @@ def calling(stage: Any, parcels: AsyncIterator[Any], context: Context) -> AsyncI
             parcel = replace(parcel, noted=parcel.noted + attempts.taken())
         return parcel
 
-    work = Work("map", attempts.around(function), limit, stage.ordered, unpack, pack)
+    work = Work("map", attempts.around(function), limit, stage.ordered, unpack, pack, _MOST)
     return calls_as_told(work, parcels, context)
 
 
