@@ -119,3 +119,26 @@ def test_they_hold_nothing_else_and_never_change():
 def test_a_class_below_one_has_its_fields():
     made = More(1)._replace(second="x")
     assert type(made) is More and made == Ours(1, "x") and More._fields == Ours._fields and made.both == "1 x"
+
+
+class Even(NamedTuple):
+    """Numbers that are even, each as a number."""
+
+    number: int = 0
+    name: str = ""
+
+    def _made(self) -> Even:
+        if int(self.number) % 2:
+            raise ValueError(self.number)
+        return tuple.__new__(Even, (int(self.number), self.name))
+
+
+def test_what_is_made_may_be_checked_and_mended_each_time() -> None:
+    assert Even() == (0, "") and Even("4", name="x") == (4, "x") and Even._make(["6", "y"]) == (6, "y")  # type: ignore[arg-type]
+    assert Even(4)._replace(number="8") == (8, "")
+    assert pickle.loads(pickle.dumps(Even(2))) == Even(2)
+    for wrong in (lambda: Even(3), lambda: Even(2)._replace(number=5), lambda: Even._make([1, ""])):
+        with pytest.raises(ValueError, match=r"1|3|5"):
+            wrong()
+    with pytest.raises(TypeError, match="wrong"):
+        Even(2)._replace(wrong=1)

@@ -16,7 +16,7 @@ import time
 from aiopipe.cli.declared import Option
 from aiopipe.errors import EXIT_TERMINATED, InputError, UsageError
 from aiopipe.signals import signals
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

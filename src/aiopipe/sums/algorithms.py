@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 
 from aiopipe.errors import UnknownNameError, UsageError, nearest
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import groupby, islice
 from operator import itemgetter
 
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

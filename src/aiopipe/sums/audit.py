@@ -26,8 +26,8 @@ from aiopipe.sums.index import Index
 from aiopipe.sums.model import OK, UNSTABLE, VANISHED, FileHash, Found, Problem, Signature
 from aiopipe.sums.pairs import Pairs, walk_order
 from aiopipe.sums.parse import Entry, Manifest
-from aiopipe.sums.tuples import NamedTuple
 from aiopipe.sums.walk import Walk
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["Audit", "Finding", "diff", "normal"]
 

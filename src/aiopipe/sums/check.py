@@ -19,8 +19,8 @@ from aiopipe.sums.engine import HashOptions, run_kind
 from aiopipe.sums.model import VANISHED, FileHash, Found
 from aiopipe.sums.parse import Entry, Manifest
 from aiopipe.sums.reader import Reader
-from aiopipe.sums.tuples import NamedTuple
 from aiopipe.sums.wanted import wanted
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

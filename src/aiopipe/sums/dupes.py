@@ -20,9 +20,9 @@ from aiopipe.sums.alike import Alike, Entry, Kept, Sizes
 from aiopipe.sums.engine import HashOptions, run_kind, run_signed
 from aiopipe.sums.model import FileHash, Found, Problem, Signature
 from aiopipe.sums.reader import TINY
-from aiopipe.sums.tuples import NamedTuple
 from aiopipe.sums.twins import MOST_BYTES, MOST_FILES, family
 from aiopipe.sums.walk import Walk
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

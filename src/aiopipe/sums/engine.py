@@ -17,7 +17,7 @@ from aiopipe.sums.model import FileHash, Found, Problem
 from aiopipe.sums.reader import TINY, Links
 from aiopipe.sums.runners import Local, Rendered, Work, make_reader, make_wrap, measure_of
 from aiopipe.sums.schedule import Done, Schedule
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

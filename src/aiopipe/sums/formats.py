@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from aiopipe.errors import UsageError
 from aiopipe.sums.algorithms import algorithm
 from aiopipe.sums.model import FileHash
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["FORMATS", "Style", "escape", "header", "renderer"]
 

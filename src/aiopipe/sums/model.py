@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 __all__ = ["FAILED", "OK", "FileHash", "Found", "Problem", "Signature"]
 

@@ -16,7 +16,7 @@ from itertools import chain, count, islice, repeat
 
 from aiopipe.errors import InputError
 from aiopipe.sums.algorithms import canonical, known_algorithms, of_length, of_tag
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

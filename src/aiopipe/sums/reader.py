@@ -23,7 +23,7 @@ from aiopipe.signals import signals
 from aiopipe.sums.algorithms import Algorithm, algorithm
 from aiopipe.sums.machine import local_devices
 from aiopipe.sums.model import IRREGULAR, OK, UNREADABLE, UNSTABLE, VANISHED, FileHash, Signature
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

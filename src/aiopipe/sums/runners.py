@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from aiopipe.sums.model import OK, FileHash
 from aiopipe.sums.reader import Outcome, Reader
 from aiopipe.sums.schedule import Job, Piece
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import operator
 from collections import deque
 from collections.abc import Iterator
 
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from aiopipe.errors import InputError, UsageError
 from aiopipe.sums.model import UNREADABLE, VANISHED, Found, Problem
-from aiopipe.sums.tuples import NamedTuple
+from aiopipe.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
