@@ -106,7 +106,7 @@ as written
 as run, with 3 workers and 64 MB in flight
   read#1
       the source, in the event loop
-    |  up to 2 parcels or 8 MB
+    |  up to 1 parcel or 8 MB
   parse + filter#2 + derive#3 + encode
       one hop off the loop, in threads, of long input in processes too
     |  up to 3 parcels or 8 MB

@@ -20,11 +20,9 @@ def mirrors(plan: Plan) -> bool:
 
 def starts_over(plan: Plan) -> bool:
     """Whether a whole run can be done again when it has failed: files in, and nothing out that stays."""
-    from aiopipe.stages.collect import Collect  # asked only where no ledger is kept
-
     only_files = all(isinstance(s.stage, Source) and reads_only_files(s.stage) for s in plan.sources)
     return only_files and all(
-        isinstance(s.stage, Collect) or (isinstance(s.stage, Write) and s.stage.is_path and s.stage.to != "-")
+        s.stage.word == "collect" or (isinstance(s.stage, Write) and s.stage.is_path and s.stage.to != "-")
         for s in plan.sinks
     )
 

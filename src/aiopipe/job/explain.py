@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiopipe.engine.runner import byte_bound, depth
 from aiopipe.engine.workers import Workers
 from aiopipe.fuse import Node, fuse
+from aiopipe.job.report import counted
 from aiopipe.job.run import check_ends, typed
 from aiopipe.options import parse_size
 from aiopipe.plan import Plan, Step, make_plan
@@ -100,7 +101,7 @@ def _drawn(plan: Plan, nodes: list[Node], pools: Workers, places: _Places, margi
     bound = _megabytes(byte_bound(nodes, pools))
 
     def channel(i: int) -> str:
-        return f"up to {depth(nodes[i], pools)} parcels or {bound}"
+        return f"up to {counted(depth(nodes[i], pools), 'parcel')} or {bound}"
 
     for one in plan.inputs:
         last = places.of(one)[-1]
