@@ -37,7 +37,7 @@ def _dupes_command(
     aiopipe dupes photos
     aiopipe dupes --action hardlink --keep oldest --apply photos
     """
-    from aiopipe.sums.dupes import Duplicates, default_algorithm
+    from aiopipe.sums.dupes import Duplicates
     from aiopipe.sums.walk import Walk
 
     if action != "report" and choice.symlinks == "follow":
@@ -46,7 +46,7 @@ def _dupes_command(
         raise UsageError("--apply without an --action", hint="add --action hardlink, reflink or delete")
     if zero and form != "text":
         raise UsageError("-z has a meaning for text alone")
-    options, bar = lanes.hashing((algorithm or default_algorithm(),)), lanes.bar()
+    options, bar = lanes.hashing((algorithm or "blake3",)), lanes.bar()
     walk = Walk(_apart([os.fsencode(path) for path in paths]), choice.walk())
     search = Duplicates(walk, options, min_size, digests=action == "report" and form != "text")
 
@@ -88,7 +88,7 @@ dupes = Command(
         Option("--format", "form", choices=["text", "jsonl", "csv"], default="text", shown=True, help=""),
         Option("-z", "--zero", flag=True, help="Text with names as they are, ended by NUL; an empty one ends a group."),
         Option("--min-size", least=0, default=1, shown=True, help="Leave smaller files alone (bytes)."),
-        Option("-a", "--algorithm", metavar="ALG", help="[default: blake3 where it is installed, else sha256]"),
+        Option("-a", "--algorithm", metavar="ALG", help="[default: blake3]"),
         Option(
             "--action",
             choices=["report", "hardlink", "reflink", "delete"],

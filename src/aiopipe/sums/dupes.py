@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 
-from aiopipe.errors import UsageError
-from aiopipe.sums.algorithms import algorithm
 from aiopipe.sums.alike import Alike, Entry, Kept, Sizes
 from aiopipe.sums.engine import HashOptions, run_kind, run_signed
 from aiopipe.sums.model import FileHash, Found, Problem, Signature
@@ -28,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["HEAD", "Copy", "Duplicates", "Group", "default_algorithm"]
+__all__ = ["HEAD", "Copy", "Duplicates", "Group"]
 
 HEAD = TINY
 """Bytes of a file's beginning: most files of one size differ within them."""
@@ -229,14 +227,6 @@ def _alike(heads: Alike) -> Iterator[tuple[int, bytes]]:
         if _inodes(entries) > 1:
             for entry in entries:
                 yield entry[:2]
-
-
-def default_algorithm() -> str:
-    """The quickest algorithm here under which nobody can make two files look the same."""
-    try:
-        return algorithm("blake3").name
-    except UsageError:
-        return "sha256"
 
 
 def _inodes(entries: list[Entry]) -> int:
