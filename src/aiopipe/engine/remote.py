@@ -249,7 +249,8 @@ class Remotes:
 
         One core is left to this process, which finds, shows and notes those files meanwhile.
         """
-        return self._least(self._each[: max(1, self.count - self._forked)])
+        spare = 1 if self._forked and self.count > 1 else 0
+        return self._least(self._each[: self.count - spare])
 
     @staticmethod
     def _least(among: Sequence[Remote], below: int = 1 << 30) -> Remote | None:

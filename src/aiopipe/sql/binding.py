@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aiopipe.codec.types import parse_type
 from aiopipe.errors import ExpressionError, nearest
 from aiopipe.sql.caret import char_of_byte, expression_error
-from aiopipe.sql.session import ask, describe_error, errors
+from aiopipe.sql.session import ask, describe_error, errors, identifier
 from aiopipe.sql.syntax import BEFORE, Parsed, Reference, wrap
 from aiopipe.tuples import NamedTuple
 
@@ -70,7 +70,7 @@ def _check_distinct(text: str, names: list[str]) -> None:
 def quoted(name: str) -> str:
     """A column name as it must be written in an expression."""
     plain = name.isascii() and name.isidentifier()
-    return name if plain else '"' + name.replace('"', '""') + '"'
+    return name if plain else identifier(name)
 
 
 def bind(parsed: Parsed, columns: tuple[Column, ...]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["Session", "ask", "describe_error", "errors", "evaluation_errors", "forget", "lend", "session"]
+__all__ = ["Session", "ask", "describe_error", "errors", "evaluation_errors", "forget", "identifier", "lend", "session"]
 
 KEPT = 64  # statements a thread keeps planned; a pipeline has a handful
 
@@ -45,7 +45,8 @@ def _bindings() -> Any:
         return importlib.import_module("duckdb")
 
 
-def _identifier(name: str) -> str:
+def identifier(name: str) -> str:
+    """A name between the quotes of SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -84,7 +85,7 @@ class Session:
 
     def bind(self, statement: str, columns: Mapping[str, str]) -> str:
         """The type of a statement's only column, over a table `batch` of these columns and types; `errors()` else."""
-        listed = ", ".join(f"{_identifier(name)} {kind}" for name, kind in columns.items())
+        listed = ", ".join(f"{identifier(name)} {kind}" for name, kind in columns.items())
         self.connection.execute(f"CREATE TEMP TABLE batch ({listed})")
         try:
             result = self.connection.execute(statement)

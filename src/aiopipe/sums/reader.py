@@ -49,7 +49,7 @@ _MAPPED = 384 * 1024  # from here on a map costs less than a copy; below, the ke
 _WINDOW = 8 * 1024 * 1024  # of a file that is mapped: so much of it counts as our memory
 _TICK_NS = 20_000_000  # the coarsest common clock tick: two writes within it may bear the same time
 RECENT_NS = 200_000_000  # longer than a write is likely to be held up half-way
-CLOCK_DRIFT = 0.05  # seconds by which two clocks may differ over one job
+_CLOCK_DRIFT = 0.05  # seconds by which two clocks may differ over one job
 _MANY_CORES = (os.cpu_count() or 1) >= 4  # on fewer, a thread for each lane is as quick without hand-offs
 _MOST_LINKS = 65_536
 
@@ -88,6 +88,11 @@ class StoppedError(Exception):
 
 def _never() -> bool:
     return False
+
+
+def clock_set_back(begun_ns: int, passed: float) -> bool:
+    """Whether somebody set the clock back in the seconds passed: what was written then may bear an old time."""
+    return time.time_ns() - begun_ns < (passed - _CLOCK_DRIFT) * 1e9
 
 
 class Reader:
@@ -146,8 +151,7 @@ class Reader:
         begin, begun_ns = time.perf_counter(), time.time_ns()
         results = self._results(paths, follow, alone, local, begun_ns - RECENT_NS, begin + seconds)
         passed = time.perf_counter() - begin
-        if local and time.time_ns() - begun_ns < (passed - CLOCK_DRIFT) * 1e9:
-            # Somebody set the clock back meanwhile: what was written then may bear an old time.
+        if local and clock_set_back(begun_ns, passed):
             results = self._results(paths, follow, alone, frozenset(), begun_ns - RECENT_NS, begin + passed + seconds)
         return Outcome(results, time.perf_counter() - begin, begun_ns, self._size)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from aiopipe.sums.algorithms import algorithm
 from aiopipe.sums.machine import local_devices
-from aiopipe.sums.reader import BASE_FLAGS, BLOCK, CLOCK_DRIFT, NOFOLLOW, RECENT_NS, TINY, Outcome
+from aiopipe.sums.reader import BASE_FLAGS, BLOCK, NOFOLLOW, RECENT_NS, TINY, Outcome, clock_set_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ class Twins:
             except (_OddError, OSError):
                 results.append(False)
         passed = clock() - begin
-        if time.time_ns() - begun_ns < (passed - CLOCK_DRIFT) * 1e9:
-            results = [False] * len(results)  # the clock was set back: what was written then may bear an old time
+        if clock_set_back(begun_ns, passed):
+            results = [False] * len(results)
         return Outcome(results, passed, begun_ns)
 
     def close(self) -> None:
