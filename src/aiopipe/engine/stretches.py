@@ -66,7 +66,7 @@ async def through(
                 stretches.right += 1
                 _settle(stretch, trail, guess.blocks, stretch.stop, workers)
                 return [guess.made]
-            stretches.wrong += 1
+            stretches.wrong += guess is not None
             chunk = await _cut(stretch, trail, workers)
         except (InputError, RecordError) as error:
             trail.over = True

@@ -101,7 +101,7 @@ class Stretch:
         segment = Segment(
             self.file, self.part, self.last, 0, start, head_lines=self.head_lines if self.part == 0 else 0
         )
-        return Chunk(data, self.header, self.dialect, (segment,))
+        return Chunk(data, self.header, self.dialect, (segment,), (self.file.path, self.version))
 
     def end(self) -> Chunk:
         """What says, in its place, that nothing more of the file will come."""
@@ -159,7 +159,8 @@ class Trail:
 class Stretches:
     """The stretches of a run, in the loop. again: files that changed while they were read, for another attempt.
 
-    right, wrong: how many ended with a record, and how many did not.
+    right, wrong: how many of those that were computed on ended with a record, and how many did not; of files long past
+    they count for less.
     """
 
     again: deque[Input] = field(default_factory=deque)
@@ -177,6 +178,8 @@ class Stretches:
 
     def begin(self, file: FileRef, trail: Trail) -> None:
         """The stretches of a file are going to come."""
+        self.right //= 2
+        self.wrong //= 2
         self._trails[file.index] = trail
 
     def trail(self, file: FileRef) -> Trail:
