@@ -93,7 +93,7 @@ def _own_process(pipeline: Pipeline, options: JobOptions) -> None:
         # Nor Arrow's allocator its own, which would tidy up memory that we do not take from it: threads forbid a fork.
         os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
         # Nor does anybody make temporary files with aiofiles, which imports shutil, random and compressors for them.
-        # Or asks numpy for help, or for types of annotations: a fifth of what it takes to import.
+        # Or asks numpy for help, or for types of annotations: a third of its import.
         later("aiofiles.tempfile", "numpy._core._add_newdocs", "numpy._core._add_newdocs_scalars")
         later("numpy._typing", NDArray=AnyType)
     fork(pipeline.stages, options.workers)
