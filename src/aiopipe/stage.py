@@ -179,9 +179,14 @@ class Transform(Stage):
         return frozenset()
 
     @property
+    def expressions(self) -> tuple[str, ...]:
+        """The SQL expressions of the stage."""
+        return ()
+
+    @property
     def wants_types(self) -> bool:
         """True when an expression of this stage names columns, so that a sample must be taken."""
-        return False
+        return bool(self.expressions)
 
     def ready(self) -> Transform:
         """The stage as it runs, with what it needs from elsewhere (a key); called once before a run, off the loop.
@@ -310,9 +315,14 @@ class FanOut(Sink):
         return frozenset()
 
     @property
+    def expressions(self) -> tuple[str, ...]:
+        """The SQL expressions of the stage."""
+        return ()
+
+    @property
     def wants_types(self) -> bool:
         """True when an expression of this stage names columns."""
-        return False
+        return bool(self.expressions)
 
 
 class FanIn(Source):

@@ -36,11 +36,15 @@ main()
 """
 
 
-def command(place: Path, *words: str, then: str = "pass") -> list[str]:
+WHERE = "a > 4"
+FOR_DUCKDB = "abs(a) > 4"
+
+
+def command(place: Path, *words: str, then: str = "pass", where: str = WHERE) -> list[str]:
     into = ["pipe", "--no-progress", "--workers", "3", *words]
     script = SCRIPT.format(then=then)
     return [sys.executable, "-c", script, *into, "read", str(place / "in"), "--block", "256KiB", "then",
-            "filter", "a > 4", "then", "write", f"{place}/out/"]  # fmt: skip
+            "filter", where, "then", "write", f"{place}/out/"]  # fmt: skip
 
 
 def pids(said: str) -> list[int]:
@@ -86,16 +90,38 @@ def test_forked_workers_write_what_one_process_writes(place: Path, words: tuple[
 
 
 def test_a_worker_asks_duckdb_for_its_parent(place: Path):
-    done = subprocess.run(command(place), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command(place, where=FOR_DUCKDB), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "duckdb came up: False" in done.stderr
+    assert tree(place / "out") == tree(place / "clean")
+
+
+NOTED = """
+import sys
+class Noted:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0].strip("_") == "duckdb":
+            with open({to!r}, "a") as file:
+                file.write(name + chr(10))
+sys.meta_path.insert(0, Noted())
+"""
+
+
+@pytest.mark.parametrize(("where", "needed"), [(WHERE, False), (FOR_DUCKDB, True)])
+def test_nobody_imports_duckdb_for_what_is_plain(place: Path, where: str, needed: bool):
+    words = command(place, where=where)
+    at = words.index("-c") + 1
+    words[at] = NOTED.format(to=str(place / "imported")) + words[at]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (place / "imported").exists() == needed
     assert tree(place / "out") == tree(place / "clean")
 
 
 @pytest.mark.parametrize("victims", ["self._each[:1]", "self._each"])
 def test_a_parent_whose_workers_die_asks_duckdb_itself(place: Path, victims: str):
     kill = f"[os.kill(r._process.pid, 9) for r in {victims}]"
-    done = subprocess.run(command(place, then=kill), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command(place, then=kill, where=FOR_DUCKDB), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "duckdb came up: True" in done.stderr
     assert tree(place / "out") == tree(place / "clean")
@@ -134,7 +160,7 @@ def test_a_run_that_is_ended_takes_its_workers_with_it(place: Path, number: sign
 
 def test_a_wrong_expression_leaves_no_worker(place: Path):
     words = command(place)
-    words[words.index("a > 4")] = "nothing > 4"
+    words[words.index(WHERE)] = "nothing > 4"
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "nothing" in done.stderr

@@ -23,10 +23,10 @@ from aiopipe.errors import (
     UnitsFailedError,
     UsageError,
 )
-from aiopipe.imports import later
 from aiopipe.job.ahead import fork, unfork
 from aiopipe.job.options import JobOptions
 from aiopipe.job.report import counted
+from aiopipe.later import AnyType, later
 from aiopipe.memory import keep_freed_memory
 from aiopipe.stage import Pipeline
 
@@ -87,13 +87,15 @@ def _own_process(pipeline: Pipeline, options: JobOptions) -> None:
     keep_freed_memory()
     # What a run imports and keeps is no garbage: looking through it every 700 objects takes 0.1 s.
     gc.set_threshold(50_000)
-    if all(stage.portable for stage in pipeline.stages):
+    if all(stage.portable and type(stage).__module__.startswith("aiopipe.") for stage in pipeline.stages):
         # No user's function is here to do algebra: numpy need not start the threads for it, which begin by spinning.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # Nor Arrow's allocator its own, which would tidy up memory that we do not take from it: threads forbid a fork.
         os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
         # Nor does anybody make temporary files with aiofiles, which imports shutil, random and compressors for them.
-        later("aiofiles.tempfile")
+        # Or asks numpy for help, or for types of annotations: a third of its import.
+        later("aiofiles.tempfile", "numpy._core._add_newdocs", "numpy._core._add_newdocs_scalars")
+        later("numpy._typing", NDArray=AnyType)
     fork(pipeline.stages, options.workers)
 
 

@@ -46,14 +46,15 @@ def fork(stages: tuple[Stage, ...], workers: int | None) -> None:
         return
     for name in (*_MODULES, *_HERE):
         importlib.import_module(name)
-    if can_fork():
-        # DuckDB takes 65 ms to come up: it does so in a worker while this process goes on.
-        sql = any(s.wants_types for s in stages if isinstance(s, Transform))
-        remotes.fork(sql=sql)
-        _forked.append(remotes)
-        if sql:
-            from aiopipe.sql.session import lend
+    from aiopipe.sql import wants_duckdb
+    from aiopipe.sql.session import lend
 
+    if can_fork():
+        texts = [text for s in stages if isinstance(s, Transform) for text in s.expressions]
+        # DuckDB takes 65 ms to come up: it does so in a worker while this process goes on, if anybody will ask it.
+        remotes.fork(sql=any(map(wants_duckdb, texts)))
+        _forked.append(remotes)
+        if texts:
             lend(remotes.ask)
 
 

@@ -158,11 +158,23 @@ def _arrived(parsed: Parsed, bound: tuple[Column, ...], type_name: str) -> Expre
 @lru_cache(maxsize=_KEPT)
 def _compile(text: str, bound: tuple[Column, ...]) -> Expression:
     parsed: Parsed = parse(text)
-    type_name = _sent.get((text, bound)) or bind(parsed, bound)
     plan = direct.plan(parsed.tree, bound)
+    type_name = _sent.get((text, bound)) or _known_type(parsed, bound, plan) or bind(parsed, bound)
     if plan is not None and plan.type != type_name:
         plan = None
     return Expression(text, tuple(c.name for c in bound), type_name, bound, plan)
+
+
+_PLAIN = {"BIGINT", "DOUBLE", "VARCHAR"}
+
+
+def _known_type(parsed: Parsed, bound: tuple[Column, ...], plan: direct.Plan | None) -> str:
+    """The type of a plain expression that Arrow computes; "" where DuckDB has to say."""
+    if plan is None or not parsed.plain or not all(c.type in _PLAIN for c in bound):
+        return ""
+    # Whether letters beyond ASCII are the same in another case is its business.
+    sure = all(written == c.name or (written + c.name).isascii() for c in bound for written in c.written)
+    return plan.type if sure else ""
 
 
 def _of_length(values: Any, length: int, text: str) -> Any:

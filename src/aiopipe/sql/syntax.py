@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from aiopipe.errors import ExpressionError
 from aiopipe.sql.caret import char_of_byte, expression_error
+from aiopipe.sql.plain import plain
 from aiopipe.sql.refuse import CLOCKS, refusal
 from aiopipe.sql.session import ask
 from aiopipe.sql.tree import Node, arguments, children, keyword_lambda, lambda_names, name, start
@@ -33,13 +34,15 @@ class Reference(NamedTuple):
 class Parsed(NamedTuple):
     """An expression that may be evaluated record by record.
 
-    columns: the names as written (without quotes), each once, in order; the case is the writer's.
+    columns: the names as written (without quotes), each once, in order; the case is the writer's. plain: so plain that
+    DuckDB was not asked.
     """
 
     text: str
     columns: tuple[str, ...]
     references: tuple[Reference, ...]
     tree: Node
+    plain: bool = False
 
 
 def wrap(text: str) -> str:
@@ -75,7 +78,8 @@ def remember(parsed: Parsed) -> None:
 
 def _parse(text: str) -> Parsed:
     _check_text(text)
-    tree = _only_expression(text)
+    known = plain(text, len(BEFORE))
+    tree = _only_expression(text) if known is None else known
     references: list[Reference] = []
     for node in _walk(tree, frozenset()):
         if node["class"] == "COLUMN_REF":
@@ -83,7 +87,7 @@ def _parse(text: str) -> Parsed:
         elif found := refusal(node):
             raise expression_error(found.message, text, _at(text, node), found.hint)
     names = tuple(dict.fromkeys(r.name for r in references))
-    return Parsed(text, names, tuple(references), tree)
+    return Parsed(text, names, tuple(references), tree, plain=known is not None)
 
 
 def _check_text(text: str) -> None:

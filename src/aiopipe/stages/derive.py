@@ -65,9 +65,9 @@ class Derive(Apply):
         return carried([text for _, text in self.columns], scope)
 
     @property
-    def wants_types(self) -> bool:
-        """True: the expressions' columns need types."""
-        return True
+    def expressions(self) -> tuple[str, ...]:
+        """Those of the columns."""
+        return tuple(text for _, text in self.columns)
 
     def named(self, scope: Scope) -> tuple[str, ...]:
         """The columns the expressions name."""

@@ -50,9 +50,9 @@ class Filter(Apply):
         return carried([self.where], scope)
 
     @property
-    def wants_types(self) -> bool:
-        """True: the expression's columns need types."""
-        return True
+    def expressions(self) -> tuple[str, ...]:
+        """WHERE."""
+        return (self.where,)
 
     def narrow(self, scope: Scope) -> Scope:
         """The same scope, once the expression is known to be a condition."""

@@ -89,9 +89,9 @@ class Route(FanOut):
         return frozenset(c for where, _ in self.routes for c in parse(where).columns)
 
     @property
-    def wants_types(self) -> bool:
-        """True: the conditions' columns need types."""
-        return True
+    def expressions(self) -> tuple[str, ...]:
+        """The conditions."""
+        return tuple(where for where, _ in self.routes)
 
     def narrow(self, scope: Scope) -> Scope:
         """The same scope, once the expressions are known to be conditions."""

@@ -381,7 +381,8 @@ def chunks_of(data: bytes, dialect: Dialect, name: str = "data", block: int = BL
 
 def sample_of(file: FileRef, dialect: Dialect, records: int, wanted: frozenset[str]) -> dict[str, list[str]]:
     """The wanted columns' values in the first records of a file; see values_of."""
-    for size in (BLOCK // 4, BLOCK):  # most samples are small, and the rest of a big block would be read for nothing
+    # Most samples are small: what is read beyond them is decoded for nothing, 5 ms a file for a MiB.
+    for size in (BLOCK >> 5, BLOCK >> 3, BLOCK >> 1, BLOCK):
         try:
             fd, status = open_regular(file)
             try:

@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiopipe.errors import AiopipeError, InputError, OutputError
 from aiopipe.model import Position
@@ -27,7 +27,8 @@ _BUFFER = 1 << 19  # asyncio holds up to twice this before it lets the sender wa
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: what is left is thrown away, and the other end is told so
 
 Io = Callable[..., Awaitable[Any]]
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+if TYPE_CHECKING:
+    Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def connected(url: str, io: Io) -> Streams:
