@@ -13,18 +13,12 @@ def main() -> None:
     from aiopipe.cli import QUICK
     from aiopipe.cli import main as cli
 
-    if sys.argv[1:2] and sys.argv[1] not in QUICK:
-        from aiopipe.later import later
-
-        later(*_LATER)
     code = cli()
     if sys.argv[1:2] and (sys.argv[1] in QUICK or (sys.argv[1] in _RUNS and _HOLDS_USERS not in sys.modules)):
         _leave(code)
     sys.exit(code)
 
 
-# No run needs TLS that opens no connection; and asyncio is imported when workers have been forked.
-_LATER = ("ssl", "asyncio", "asyncio.sslproto")
 _RUNS = ("pipe", "run")
 _HOLDS_USERS = "aiopipe.stages.map"  # imported with every function or stage of a user, which may want to say goodbye
 

@@ -1,6 +1,6 @@
 """Modules that run when somebody first looks into them, in a process of ours: what nobody looks into takes no time.
 
-Others' packages import more than a run needs: asyncio takes TLS along, numpy its help texts.
+Others' packages import more than a run needs, as numpy its help texts.
 """
 
 from __future__ import annotations
@@ -17,35 +17,22 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["AnyType", "later"]
-
-_waiting: set[str] = set()  # modules that nobody has looked into yet
+__all__ = ["later"]
 
 
-class AnyType:
-    """Stands for a type that is only written in annotations, with or without brackets."""
+def later(*names: str) -> None:
+    """Have modules run when somebody first looks into them, and not when their packages are imported.
 
-    def __class_getitem__(cls, _of: object) -> type[AnyType]:
-        return cls
-
-
-def later(*names: str, **known: object) -> None:
-    """Have modules run when somebody first looks into them, and not when they are imported.
-
-    known: what may be read of them before that is no look. It is replaced by what they make themselves when they run.
-    Nothing is done about one that is not there, or that is imported already, or its package. (LazyLoader of the
-    standard library will not do: that a package imports one of its modules is a look into it.)
+    Nothing is done about one that is not there, or whose package is imported already; nor about those that are in no
+    package. (LazyLoader of the standard library will not do: that a package imports one of its modules is a look.)
     """
     for name in names:
-        package, _, last = name.rpartition(".")
-        if name in sys.modules or (package in sys.modules and package not in _waiting):
+        package = name.rpartition(".")[0]
+        if name in sys.modules or not package or package in sys.modules:
             continue
         spec = _spec(name)
         if spec is not None and spec.loader is not None:
-            sys.modules[name] = module = _looked_into(name, spec)
-            vars(module).update(known)
-            if package in _waiting:
-                vars(sys.modules[package])[last] = module
+            sys.modules[name] = _looked_into(name, spec)
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -68,19 +55,14 @@ def _looked_into(name: str, spec: ModuleSpec) -> ModuleType:
         with lock:
             if not begun:
                 begun.append(True)
-                _waiting.discard(name)
                 try:
                     spec.loader.exec_module(module)  # type: ignore[union-attr]
                 except BaseException:
                     begun.clear()  # whoever looks next is told as well
                     raise
-        inside = vars(module)
-        if attribute in inside:
-            return inside[attribute]
-        if inside.get("__getattr__", look) is not look:  # it has one of its own
-            return inside["__getattr__"](attribute)
+        if attribute in vars(module):
+            return vars(module)[attribute]
         raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
 
     vars(module)["__getattr__"] = look
-    _waiting.add(name)
     return module

@@ -26,7 +26,7 @@ from aiopipe.errors import (
 from aiopipe.job.ahead import fork, unfork
 from aiopipe.job.options import JobOptions
 from aiopipe.job.report import counted
-from aiopipe.later import AnyType, later
+from aiopipe.later import later
 from aiopipe.memory import keep_freed_memory
 from aiopipe.stage import Pipeline
 
@@ -92,10 +92,9 @@ def _own_process(pipeline: Pipeline, options: JobOptions) -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # Nor Arrow's allocator its own, which would tidy up memory that we do not take from it: threads forbid a fork.
         os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
-        # Nor does anybody make temporary files with aiofiles, which imports shutil, random and compressors for them.
-        # Or asks numpy for help, or for types of annotations: a third of its import.
+        # Nor does anybody make temporary files with aiofiles, which imports shutil, random and compressors for them; or
+        # ask numpy for help.
         later("aiofiles.tempfile", "numpy._core._add_newdocs", "numpy._core._add_newdocs_scalars")
-        later("numpy._typing", NDArray=AnyType)
     fork(pipeline.stages, options.workers)
 
 

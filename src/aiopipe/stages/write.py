@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiopipe.errors import OutputError, UsageError
 from aiopipe.model import display_path
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Target", "Write"]
 
-# As a text: to name it now would be to import asyncio, which the command line does after its workers are forked.
-Target = Union[str, os.PathLike[str], "asyncio.StreamWriter", Callable[[Any], Awaitable[object]]]
+Target = str | os.PathLike[str] | asyncio.StreamWriter | Callable[[Any], Awaitable[object]]
 
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 

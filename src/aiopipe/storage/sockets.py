@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiopipe.errors import AiopipeError, InputError, OutputError
 from aiopipe.model import Position
@@ -27,8 +27,7 @@ _BUFFER = 1 << 19  # asyncio holds up to twice this before it lets the sender wa
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: what is left is thrown away, and the other end is told so
 
 Io = Callable[..., Awaitable[Any]]
-if TYPE_CHECKING:
-    Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def connected(url: str, io: Io) -> Streams:
