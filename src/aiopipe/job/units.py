@@ -28,7 +28,7 @@ from aiopipe.job.operations import add_rejects, begin_units, complete_parts, fai
 from aiopipe.job.ranges import Ranges, size_of
 from aiopipe.job.rejects import row_of
 from aiopipe.model import FileRef, Position, Reject, display_path
-from aiopipe.storage.groups import Reading
+from aiopipe.storage.groups import Readings
 from aiopipe.storage.ranges import Resumed
 from aiopipe.storage.version import Checksum, Version, checksum_of
 from aiopipe.storage.write import Made
@@ -52,7 +52,7 @@ class Ticket:
     read_at: int = 0
     version: Version | None = None
     checksum: Checksum | None = None
-    reading: Reading | None = None  # instead of a checksum, where somebody else read it
+    xxh128: bytes | None = None  # instead of a checksum, where somebody else read it
     sequence: int = 0
     taken: int = 0
     given: int = 0
@@ -260,10 +260,15 @@ class Units:
             ticket.version, ticket.checksum = Version.of(status), checksum
         return checksum
 
-    def was_read(self, file: FileRef, reading: Reading) -> None:
-        """A file was read where `reading` could not be called: how it was."""
-        ticket = self._open[file.index]
-        ticket.version, ticket.read_at, ticket.reading = reading.version, reading.read_at, reading
+    def was_read(self, file: FileRef, status: os.stat_result, data: bytes) -> None:
+        """A file was opened, and read in one go."""
+        self.reading(file, status).update(data)
+
+    def were_read(self, tickets: Sequence[Ticket], readings: Readings) -> None:
+        """The files of these units were read where neither of these could be called: how they were."""
+        *signatures, hashes, read_at = readings
+        for ticket, xxh128, *signature in zip(tickets, hashes, *signatures, strict=True):
+            ticket.version, ticket.xxh128, ticket.read_at = Version(*signature), xxh128, read_at
 
     def again(self, lost: FileRef, file: FileRef) -> None:
         """The attempt to read `lost` is given up: the same file comes once more as `file`."""
@@ -304,12 +309,9 @@ class Units:
             self._ledger.submit(finish_units([self._row(ticket, made) for ticket, made in done], fresh))
 
     def _row(self, t: Ticket, made: Sequence[Made]) -> Unit:
-        nbytes, digest = (0, None)
-        if t.reading is not None:
-            nbytes, digest = t.reading.nbytes, t.reading.digest
-        elif t.checksum is not None:
-            nbytes, digest = t.checksum.count, t.checksum.digest()
-        whole = t.version is not None and nbytes == t.version.size
+        xxh128 = t.xxh128
+        if t.checksum is not None and t.version is not None and t.checksum.count == t.version.size:
+            xxh128 = t.checksum.digest()
         outputs = [Output(self._below(m.target), m.version, m.blake3) for m in made]
         return Unit(
             t.key,
@@ -320,7 +322,7 @@ class Units:
             t.source,
             t.why,
             version=t.version,
-            xxh128=digest if whole else None,
+            xxh128=xxh128,
             read_at=t.read_at,
             done_at=time.time(),
             seconds=time.monotonic() - t.began,

@@ -18,7 +18,7 @@ from aiopipe.stages._pieces import encoded_like
 from aiopipe.stages._targets import deliver, is_target, is_writer
 from aiopipe.storage.databases.address import Address, Filling, address_of
 from aiopipe.storage.home import refuse_tilde
-from aiopipe.storage.put import Put, put
+from aiopipe.storage.put import Puts, put
 from aiopipe.storage.urls import is_http, is_socket, is_url, socket_of
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class Write(Sink):
         own = parcel.body.header.delimiter
         return encode(parcel, "," if style == "csv" and (self.format == "csv" or own == b"\t") else None)
 
-    def put(self, encoded: Encoded, names: Sequence[str], *, hashed: bool) -> list[Put]:
+    def put(self, encoded: Encoded, names: Sequence[str], *, hashed: bool) -> Puts:
         """Put whole files beside their targets, under these names; hashed: for a ledger. Blocks. OutputError."""
         files = [
             (self.output_of(segment.file.relative), encoded_like([encoded.head, body], encoded))
