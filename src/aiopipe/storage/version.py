@@ -15,6 +15,7 @@ from aiopipe.tuples import NamedTuple
 __all__ = ["Checksum", "Version", "Watched", "checksum_of", "quick_hash"]
 
 _BLOCK = 1 << 20
+_SMALL = 128 << 10
 
 
 class Version(NamedTuple):
@@ -70,9 +71,6 @@ class Checksum:
         return digest
 
 
-quick_hash: Callable[[bytes], bytes] = xxhash.xxh3_128_digest  # what a quick Checksum says of bytes that come in one go
-
-
 class Watched(io.FileIO):
     """A raw file whose bytes are hashed in the thread that reads them. It owns the descriptor it is given."""
 
@@ -108,3 +106,12 @@ def checksum_of(
     finally:
         os.close(fd)
     return before, found.digest()
+
+
+def quick_hash(data: bytes) -> bytes:
+    """What a quick Checksum says of these bytes: of a small file's in one go, which takes a third of the time."""
+    if len(data) <= _SMALL:
+        return xxhash.xxh3_128_digest(data)
+    found = Checksum(quick=True)
+    found.update(data)
+    return found.digest()
