@@ -259,26 +259,21 @@ class Ranked:
         return self.some(numbers)
 
     def near(self, at: Ints, number: int) -> Words | None:
-        """From each of `at` on, 64 places as a word of their own; None where most have fewer than `number` of ours.
+        """From each of `at` on, 57 places or more as a word of their own; None where most have fewer than `number`.
 
         There must be so many at all; `at` does not decrease. A place found so costs a third of what select takes.
         """
         return self._from(at) if enough(self._from(at[:: len(at) // SAMPLE + 1]), number) else None
 
     def _from(self, at: Ints) -> Words:
-        word = at >> 6
-        passed = (at & 63).view(np.uint64)
-        found: Words = self.words[word]
+        last = 8 * (len(self.words) - 1)
+        byte = at >> 3
+        if len(byte) and byte[-1] > last:
+            np.minimum(byte, last, out=byte)
+        passed = (at - (byte << 3)).view(np.uint64)
+        # Words that begin at any byte: one look, where the two words that a place lies in would be two.
+        found: Words = np.ndarray((last + 1,), np.uint64, self.words, strides=(1,))[byte]
         found >>= passed
-        # Behind the last word comes the last again: what is there comes after all that one may ask for.
-        word += 1
-        if len(word) and word[-1] == len(self.words):
-            np.minimum(word, len(self.words) - 1, out=word)
-        more = self.words[word]
-        more <<= _ONE
-        np.subtract(63, passed, out=passed)
-        more <<= passed
-        found |= more
         return found
 
     def _select(self, word: Ints, numbers: Ints) -> Ints:

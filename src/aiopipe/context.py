@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aiopipe.model import FileRef, Reject
     from aiopipe.storage.groups import Groups, Readings
     from aiopipe.storage.ranges import Reached, Resumed
+    from aiopipe.storage.stretches import Stretches
     from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Made
 
@@ -155,6 +156,7 @@ class Found:
     `stopping`, before the end of its input. units: who wants to know about files, where the job keeps a ledger.
     refuse: a sink tells of records that it cannot write, in order; raises where that ends the run. tolerant: whether
     records may be set aside. groups: small files may travel unread, as these; None where they may not.
+    stretches: the same of large files.
     """
 
     files: int = 0
@@ -167,6 +169,7 @@ class Found:
     refuse: Callable[[Sequence[Reject]], None] = field(default=lambda rejects: None)
     tolerant: bool = False
     groups: Groups | None = None
+    stretches: Stretches | None = None
 
     def name(self, shown: str, owner: object, opened: Callable[[str], Awaitable[Any]]) -> str:
         """What a stream that is no path is called: `shown`, and a number where another owner's is called so."""

@@ -129,7 +129,7 @@ class Counted(Ends):
         return begin, self._next(without_lowest(near, 1), at, k, rows)
 
     def _near(self, k: int, rows: Ints | None) -> tuple[Ints, Words | None]:
-        """Where the records start, and the 64 places from there on, unless separator k is further away.
+        """Where the records start, and the places right behind, unless separator k is further away.
 
         Kept for the next column of the same records: an encoder asks for one after the other.
         """
@@ -149,7 +149,7 @@ class Counted(Ends):
         return at, None if near is None else near.copy()
 
     def _next(self, near: Words, at: Ints, k: int, rows: Ints | None) -> Ints:
-        """Where separator k of the records is, whose 64 places from `at` on are `near`, those before k left out."""
+        """Where separator k of the records is, where those right behind `at` are `near`, but for the ones before k."""
         offset = lowest(near)
         found = at + offset
         far = np.flatnonzero(offset == 64)

@@ -124,15 +124,15 @@ def test_what_is_near_is_a_word_of_its_own(found, asked, number):
     # No more may be asked for than there is from there on.
     at = np.array([a for a in sorted(asked) if sum(f >= a for f in order) >= number], np.int64)
     near = Ranked(packed(found)).near(at, number)
-    held = [sum(a <= f < a + 64 for f in order) >= number for a in at.tolist()]
+    held, perhaps = ([sum(a <= f < a + n for f in order) >= number for a in at.tolist()] for n in (57, 64))
     if near is None:
         assert len(at) > 0 and not all(held)
         return
-    assert len(at) > 64 or 4 * sum(held) >= 3 * len(held)
+    assert len(at) > 64 or 4 * sum(perhaps) >= 3 * len(perhaps)
     for k in range(number):
         offsets = bits.lowest(bits.without_lowest(near.copy(), k)).tolist()
         for a, offset, enough in zip(at.tolist(), offsets, held, strict=True):
-            if enough:
+            if enough or offset < 64:
                 assert a + offset == [f for f in order if f >= a][k]
 
 

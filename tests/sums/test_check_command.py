@@ -108,6 +108,16 @@ def test_several_manifests_are_all_checked_and_a_missing_one_is_said(tmp_path: P
     assert b"absent: No such file or directory" in done.stderr
 
 
+def test_a_file_without_checksums_is_told_what_to_name(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("hello\n")
+    done = aiopipe("check", "notes.txt", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.splitlines() == [
+        b"aiopipe: notes.txt: no properly formatted checksum lines found",
+        b"  next: name a manifest, such as SHA256SUMS, that aiopipe hash or sha256sum has written",
+    ]
+
+
 def test_a_listed_fifo_or_directory_fails_and_never_hangs(hostile: Path):
     done = aiopipe("check", "-", cwd=hostile, input=D + b"  fifo\n" + D + b"  sub\n" + D + b"  empty\n")
     assert done.returncode == 1

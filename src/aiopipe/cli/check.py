@@ -142,7 +142,10 @@ class _Check:
         missing = 0 if self.ignore_missing else counts["missing"]
         unread = missing + counts["unreadable"]
         if not entries:
-            self._say(f"{self.name}: no properly formatted checksum lines found")
+            self._say(
+                f"{self.name}: no properly formatted checksum lines found\n"
+                "  next: name a manifest, such as SHA256SUMS, that aiopipe hash or sha256sum has written"
+            )
             return False
         nothing = self.ignore_missing and counts["missing"] == entries
         if nothing:

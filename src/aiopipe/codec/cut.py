@@ -10,7 +10,7 @@ from aiopipe.codec import precise
 from aiopipe.codec.dialect import Dialect
 from aiopipe.errors import RecordError
 
-__all__ = ["Cutter", "clean_quotes", "inside_quotes"]
+__all__ = ["Cutter", "clean_quotes", "inside_quotes", "whole"]
 
 
 def clean_quotes(data: bytes, dialect: Dialect) -> bool:
@@ -37,6 +37,20 @@ def inside_quotes(quotes: Words, bounds: Words) -> Words | None:
     opening = quotes & inside & ~bits.later(bounds | quotes)
     opening[0] &= ~np.uint64(1)  # the data begins with a field
     return None if opening.any() else inside
+
+
+def whole(data: bytes, dialect: Dialect) -> bool:
+    """Whether `data`, which starts with a record, ends with one. False as well where a quick look does not tell."""
+    if not data.endswith(b"\n"):
+        return False
+    if not dialect.quote or not bits.holds(data, dialect.q):
+        return True
+    return not _odd(data, dialect.q) and clean_quotes(data, dialect)
+
+
+def _odd(data: bytes, byte: int) -> bool:
+    """Whether `byte` stands in `data` an odd number of times; numpy counts many ten times as fast as bytes.count."""
+    return bool(np.count_nonzero(np.frombuffer(data, np.uint8) == byte) & 1)
 
 
 _CALM = 64 << 10  # bytes that wait for the rest of their record without being much to join or look through
@@ -66,7 +80,7 @@ class Cutter:
     def feed(self, block: bytes) -> bytes:
         """Add a block; the whole records that are now complete, b"" when there are none yet."""
         quoted = bool(self._quote) and bits.holds(block, self._dialect.q)
-        odd = quoted and self._odd_in(block)
+        odd = quoted and _odd(block, self._dialect.q)
         cut = self._cut(block, odd) if self._trusted else 0
         if cut:
             # A view: slicing would copy the block once more.
@@ -93,6 +107,11 @@ class Cutter:
         calm = self._trusted and not self._odd and self._size <= _CALM and len(block) <= _SMALL
         return calm and b"\n" in block and not (self._quote and self._quote in block)
 
+    @property
+    def waits(self) -> bool:
+        """Whether it holds the beginning of a record."""
+        return self._size > 0
+
     def finish(self) -> bytes:
         """What is left when the stream has ended: whole records, the last perhaps without a line end."""
         rest = b"".join(self._waiting)
@@ -103,7 +122,7 @@ class Cutter:
         self._waiting = [rest] if rest else []
         self._size = len(rest)
         self._quoted = bool(self._quote) and bits.holds(rest, self._dialect.q)
-        self._odd = self._quoted and self._odd_in(rest)
+        self._odd = self._quoted and _odd(rest, self._dialect.q)
         self._trusted = True
         self._look_at = 0
 
@@ -123,10 +142,6 @@ class Cutter:
             stop = end
             end = block.rfind(b"\n", 0, end)
         return 0
-
-    def _odd_in(self, data: bytes) -> bool:
-        """Whether the number of quotes is odd; numpy counts many ten times as fast as bytes.count."""
-        return bool(np.count_nonzero(np.frombuffer(data, np.uint8) == self._dialect.q) & 1)
 
     def _look(self) -> bytes:
         """Cut what waits by the precise path."""

@@ -49,12 +49,11 @@ def suits(b: Bytes, starts: Ints, stops: Ints, nulls: Collection[bytes]) -> int:
 def read(b: Bytes, starts: Ints, stops: Ints, size: int, nulls: Collection[bytes]) -> Read:
     """The fields as numbers; starts and stops do not decrease, and b holds a word of `size` bytes, 4 or 8."""
     kind: Any = np.uint32 if size == 4 else np.uint64
-    number = len(b) // size
-    text = _words(b[: size * number].view(kind), stops, size)
+    early = int(np.searchsorted(stops, size))  # no whole word before their ends
+    text = _words(b, stops, kind, early)
     length = stops - starts
     fits = length <= size
-    fits[: np.searchsorted(stops, size)] = False  # no whole word before their ends
-    fits[np.searchsorted(stops, size * number, side="right") :] = False
+    fits[:early] = False
     # What stands before a field goes out below; what is left has its first byte lowest, and nothing above its last.
     unused = length.astype(kind)
     np.subtract(kind(size), unused, out=unused)
@@ -86,32 +85,12 @@ def read(b: Bytes, starts: Ints, stops: Ints, size: int, nulls: Collection[bytes
     return Read(text, minus, absent, odd)
 
 
-def _words(words: Any, stops: Ints, size: int) -> Any:
-    """The `size` bytes before each of `stops`; anything where the words do not hold so many."""
-    kind = words.dtype.type
+def _words(b: Bytes, stops: Ints, kind: Any, early: int) -> Any:
+    """The word of bytes before each of `stops`, which need not stand where words do; anything for the `early` first."""
+    size = np.dtype(kind).itemsize
     at = stops - size
-    at[: np.searchsorted(stops, size)] = 0
-    shift = at.astype(kind)
-    shift &= kind(size - 1)
-    shift <<= kind(3)
-    at >>= size.bit_length() - 1
-    _within(at, len(words))
-    found = words[at]
-    found >>= shift
-    at += 1
-    _within(at, len(words))
-    more = words[at]
-    more <<= kind(8)  # in two steps: a shift by all of its bits would be none
-    np.subtract(kind(8 * size - 8), shift, out=shift)
-    more <<= shift
-    found |= more
-    return found
-
-
-def _within(at: Ints, number: int) -> None:
-    """Places, which do not decrease, no further than the last of so many."""
-    if len(at) and at[-1] >= number:
-        np.minimum(at, number - 1, out=at)
+    at[:early] = 0
+    return np.ndarray((len(b) - size + 1,), kind, b, strides=(1,))[at]
 
 
 @lru_cache(maxsize=64)

@@ -207,7 +207,7 @@ class Remotes:
         self._lines: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self._forked = False
+        self.forked = False  # and so as many as cores, all of them ready
 
     def fork(self, *, sql: bool = False) -> None:
         """Have them as forks of this process, which has a single thread and has imported all that they need.
@@ -220,7 +220,7 @@ class Remotes:
             for i in range(self.count):
                 self._each.append(Remote((), forked=True, sql=sql and i == 0))
         if self._each:
-            self._forked = True
+            self.forked = True
             self._lines = ThreadPoolExecutor(_DEEPER * self.count, thread_name_prefix="aiopipe-remote")
 
     def start(self) -> None:
@@ -242,15 +242,19 @@ class Remotes:
 
         here: chunks that this process computes on. Beside forked workers that is no share of the work.
         """
-        return self._least(self._each, _DEEPER if self._forked else min(here + 1, _DEPTH))
+        return self._least(self._each, _DEEPER if self.forked else min(here + 1, _DEPTH))
 
     def for_group(self) -> Remote | None:
         """The worker that a group of files goes to, however much it has to do; None where none is ready.
 
         One core is left to this process, which finds, shows and notes those files meanwhile.
         """
-        spare = 1 if self._forked and self.count > 1 else 0
+        spare = 1 if self.forked and self.count > 1 else 0
         return self._least(self._each[: self.count - spare])
+
+    def for_stretch(self) -> Remote | None:
+        """The worker that a stretch of a file goes to; None where none is left."""
+        return self._least(self._each)
 
     @staticmethod
     def _least(among: Sequence[Remote], below: int = 1 << 30) -> Remote | None:

@@ -42,6 +42,7 @@ from typing import Any, Protocol
 
 from aiopipe.engine.channel import Channel, Closed, Statistics
 from aiopipe.engine.forks import Curtain, Envelope, Gate, merge, split, upstream
+from aiopipe.engine.stretches import through
 from aiopipe.engine.workers import Workers
 from aiopipe.errors import AiopipeError, ChangedError, OutputError, RecordError
 from aiopipe.fuse import Node, Tally, relabelled, without_notes
@@ -49,6 +50,7 @@ from aiopipe.model import FileRef
 from aiopipe.stage import Items, Outcome
 from aiopipe.storage.groups import Group
 from aiopipe.storage.small import small_files
+from aiopipe.storage.stretches import Stretch
 from aiopipe.watch import IN_HAND
 
 __all__ = ["Account", "Envelope", "Trace", "byte_bound", "depth", "run_nodes"]
@@ -412,6 +414,8 @@ class _Hop:
         """What the node makes of a parcel; where it fails and the run goes on, of each of its files by itself."""
         if isinstance(parcel, Group):
             return await self._group(parcel)
+        if isinstance(parcel, Stretch):
+            return await through(parcel, self._workers, self._node, self._run)
         try:
             return [await self._workers.run(self._node, parcel)]
         except AiopipeError as error:
@@ -473,3 +477,6 @@ class _Hop:
             future.cancel()
         if left:
             await asyncio.gather(*left, return_exceptions=True)
+        stretches = self._workers.found.stretches
+        if stretches is not None:
+            stretches.close()

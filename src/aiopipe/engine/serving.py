@@ -56,6 +56,7 @@ def _answer(source: IO[bytes], target: IO[bytes]) -> None:
     from aiopipe.engine.groups import run_group, undo
     from aiopipe.engine.remote import Question, receive, send
     from aiopipe.storage.groups import Group
+    from aiopipe.storage.stretches import Stretch
 
     nodes: dict[int, Any] = {}
     try:
@@ -68,6 +69,8 @@ def _answer(source: IO[bytes], target: IO[bytes]) -> None:
                 made = run_group(nodes[number], parcel)
             elif isinstance(parcel, Question):
                 made = _answered(parcel)
+            elif isinstance(parcel, Stretch):
+                made = _guessed(nodes[number], parcel)
             else:
                 made = _made(nodes[number], parcel, size, data)
             try:
@@ -88,6 +91,16 @@ def _answered(question: Any) -> Any:
 
     try:
         return getattr(session(), question.method)(*question.given)
+    except Exception:
+        return None
+
+
+def _guessed(node: Any, stretch: Any) -> Any:
+    """What the node makes of the stretch, or None."""
+    from aiopipe.engine.stretches import run_stretch
+
+    try:
+        return run_stretch(node, stretch)
     except Exception:
         return None
 

@@ -25,12 +25,14 @@ from aiopipe.codec.chunk import Chunk
 from aiopipe.engine.groups import Made, output_of, run_group
 from aiopipe.engine.remote import PER_FILE, Remote, Remotes, cores
 from aiopipe.engine.spawning import context
+from aiopipe.engine.stretches import Guess
 from aiopipe.errors import AiopipeError, UsageError, WorkerError
 from aiopipe.fuse import Node, Tally
 from aiopipe.joining import in_a_thread
 from aiopipe.stage import Found
 from aiopipe.storage.groups import Group, Groups
 from aiopipe.storage.settle import settled
+from aiopipe.storage.stretches import Stretch, Stretches
 from aiopipe.watch import KILLED, leashed
 
 __all__ = ["Workers", "cores"]
@@ -134,6 +136,14 @@ class Workers:
         finally:
             remote.load -= 1
 
+    async def guess(self, node: Node, stretch: Stretch) -> Guess | None:
+        """What a worker process makes of a stretch; None where there is none, or it failed. See engine.stretches."""
+        remote = self.remotes.for_stretch()
+        if remote is None:
+            return None
+        made: Guess | None = await self._sent(remote, node, self._portable[id(node)], stretch)
+        return made
+
     async def run_group(self, node: Node, group: Group) -> Made | AiopipeError | None:
         """Run a hop on small files, all in one place; see engine.groups."""
         made: Made | AiopipeError | None = None
@@ -159,11 +169,14 @@ class Workers:
     def prepare(self, nodes: list[Node]) -> None:
         """Check that what goes to processes can be pickled; UsageError names the function that cannot.
 
-        And see whether small files may travel unread: where one hop alone stands between reader and directory.
+        And see whether files may travel unread: where one hop alone stands between reader and sink, small ones to a
+        directory, and large ones if there are processes that need not wait for this one to read.
         """
         straight = [n.shape for n in nodes] == ["source", "hop", "sink"] and nodes[1].portable
         if straight and getattr(nodes[2].steps[0].stage, "is_directory", False):
             self.found.groups = Groups(hashed=self.found.units is not None, retries=self.found.failures.retries)
+        if straight and self.remotes.forked:
+            self.found.stretches = Stretches()
         for node in nodes:
             if node.portable and self.remotes.count:
                 self._portable[id(node)] = pickle.dumps(node)

@@ -25,7 +25,8 @@ __all__ = ["Remotes", "begun", "fork", "unfork"]
 # What computes in the stages that are portable.
 _MODULES = ("aiopipe.fuse", "aiopipe.codec.encode", "aiopipe.stages.read", "aiopipe.stages.filter",
             "aiopipe.stages.write", "aiopipe.stages._expressions")  # fmt: skip
-_HERE = ("aiopipe.engine.serving", "aiopipe.engine.groups", "aiopipe.storage.again", "aiopipe.storage.groups")
+_HERE = ("aiopipe.engine.serving", "aiopipe.engine.groups", "aiopipe.engine.stretches", "aiopipe.storage.again",
+         "aiopipe.storage.groups")  # fmt: skip
 _WORTH = 48 << 20  # bytes of input: less is done before a worker has come up
 _FILES = 4096  # that are looked at to find out
 

@@ -9,9 +9,10 @@ import stat
 from aiopipe.codec.dialect import Dialect
 from aiopipe.errors import ChangedError, InputError, RecordError
 from aiopipe.model import FileRef, Position
+from aiopipe.storage.version import Version
 from aiopipe.tuples import NamedTuple
 
-__all__ = ["Input", "at", "open_regular", "trouble", "unchanged"]
+__all__ = ["READ_ONLY", "Input", "at", "open_regular", "replaced", "still", "trouble", "unchanged"]
 
 
 class Input(NamedTuple):
@@ -22,7 +23,7 @@ class Input(NamedTuple):
 
 
 # O_NONBLOCK: a FIFO that took the file's place since it was found must not hang us.
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def trouble(file: FileRef, error: OSError) -> InputError:
@@ -42,7 +43,7 @@ def trouble(file: FileRef, error: OSError) -> InputError:
 
 def open_regular(file: FileRef) -> tuple[int, os.stat_result]:
     """A descriptor and what it is open on; OSError, also where that is no regular file."""
-    fd = os.open(file.path, _READ_ONLY)
+    fd = os.open(file.path, READ_ONLY)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -53,15 +54,38 @@ def open_regular(file: FileRef) -> tuple[int, os.stat_result]:
 def unchanged(file: FileRef, before: os.stat_result, after: os.stat_result, count: int) -> None:
     """ChangedError where a file of which `count` bytes were read was not the same all the while."""
     if before.st_size != after.st_size or before.st_size != count:
-        then = after.st_size if after.st_size != before.st_size else count
-        what = f"changed while it was read ({before.st_size} bytes, then {then})"
-    elif before.st_mtime_ns != after.st_mtime_ns:
-        what = "was written to while it was read"
-    elif after.st_nlink < before.st_nlink:
-        what = "was replaced or removed while it was read"
-    else:
-        return
-    raise ChangedError(what, position=Position(file.path), stage="read", hint="run again when nobody writes to it")
+        raise _resized(file, before.st_size, after.st_size if after.st_size != before.st_size else count)
+    if before.st_mtime_ns != after.st_mtime_ns:
+        raise _written(file)
+    if after.st_nlink < before.st_nlink:
+        raise replaced(file)
+
+
+def still(file: FileRef, before: Version, after: os.stat_result) -> None:
+    """The same where only a part of it is read, of what may be another file by now."""
+    if before.inode != after.st_ino:
+        raise replaced(file)
+    if before.size != after.st_size:
+        raise _resized(file, before.size, after.st_size)
+    if before.mtime_ns != after.st_mtime_ns:
+        raise _written(file)
+
+
+def _resized(file: FileRef, before: int, after: int) -> ChangedError:
+    return _changed(file, f"changed while it was read ({before} bytes, then {after})")
+
+
+def _written(file: FileRef) -> ChangedError:
+    return _changed(file, "was written to while it was read")
+
+
+def replaced(file: FileRef) -> ChangedError:
+    """There is another file in its place, or none."""
+    return _changed(file, "was replaced or removed while it was read")
+
+
+def _changed(file: FileRef, what: str) -> ChangedError:
+    return ChangedError(what, position=Position(file.path), stage="read", hint="run again when nobody writes to it")
 
 
 def at(error: RecordError, file: FileRef) -> RecordError:

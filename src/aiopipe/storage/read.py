@@ -26,6 +26,7 @@ from aiopipe.storage.headers import read_header
 from aiopipe.storage.opening import Input, at, open_regular, trouble, unchanged
 from aiopipe.storage.settle import settled
 from aiopipe.storage.small import small_files
+from aiopipe.storage.stretches import Parted, Stretch, Stretches, Trail, parted
 from aiopipe.storage.version import Version, Watched
 
 if TYPE_CHECKING:
@@ -41,17 +42,24 @@ BLOCK = 4 << 20
 # of them, and the allocator leaves gaps of nearly half as much between them.
 _IN_FLIGHT = 40
 _LEAST_BLOCK = 64 << 10
+# Nobody holds a stretch but the worker that computes on it: so it may be larger, and there are fewer to see to.
+_WIDER = 2
+_EACH = 10  # a worker's share of the memory setting to its stretch
 SMALL = 128 << 10  # files up to this size travel together,
 GROUP = 256  # at most this many to a chunk
+_STRETCHES = 16  # of a large file, whose boundaries are looked for together
 
 
-async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BLOCK) -> AsyncIterator[Chunk | Group]:
-    """The chunks of all inputs, or groups of small ones, file after file.
+async def read_chunks(
+    inputs: Iterable[Input], context: Context, block: int = BLOCK
+) -> AsyncIterator[Chunk | Group | Stretch]:
+    """The chunks of all inputs, or groups of small ones and stretches of large ones, file after file.
 
     Ends at a block's end when the context is stopping.
 
     InputError for what cannot be read; RecordError for a header or record that cannot be found.
     """
+    wide = min(_WIDER * block, max(context.memory // (_EACH * max(context.workers, 2)), _LEAST_BLOCK))
     block = min(block, max(context.memory // _IN_FLIGHT, _LEAST_BLOCK))
     units = _units(inputs, block)
     again: deque[Input] = deque()  # files that changed while they were read, for another attempt behind all others
@@ -63,10 +71,13 @@ async def read_chunks(inputs: Iterable[Input], context: Context, block: int = BL
         if isinstance(unit, list) and context.found.groups is not None:
             yield context.found.groups.begin(unit)
             continue
-        chunks = _small_ones(unit, context) if isinstance(unit, list) else _one_file(unit, context, block, again)
+        chunks = _small_ones(unit, context) if isinstance(unit, list) else _one_file(unit, context, block, again, wide)
         async with aclosing(chunks) as entered:
             async for chunk in entered:
                 yield chunk
+    if context.found.stretches is not None and context.found.failures.rereads:
+        await context.found.stretches.settled()
+        again.extend(context.found.stretches.again)
     while again and not context.stopping:
         async with aclosing(_one_file(again.popleft(), context, block, again)) as entered:
             async for chunk in entered:
@@ -96,12 +107,26 @@ def _units(inputs: Iterable[Input], block: int) -> Iterator[Input | list[Input]]
         yield group
 
 
-async def _one_file(item: Input, context: Context, block: int, again: deque[Input]) -> AsyncGenerator[Chunk, None]:
+async def _one_file(
+    item: Input, context: Context, block: int, again: deque[Input], wide: int = 0
+) -> AsyncGenerator[Chunk | Stretch, None]:
     """One file; where it fails and the run goes on, its end comes all the same, for those who wait for it.
 
-    again: gets the file where it changed meanwhile and may be read once more.
+    again: gets the file where it changed meanwhile and may be read once more. wide: bytes of a stretch; 0 for none.
     """
     failures, last, cut_off = context.found.failures, None, False
+    stretches = context.found.stretches
+    if stretches is not None and wide and item.file.size >= 0:
+        try:
+            whole = await _parted(item, context, wide)
+        except (InputError, RecordError) as error:
+            failures.add([item.file], error)
+            return
+        if whole is not None:
+            async with aclosing(_stretches(item, whole, stretches, context)) as each:
+                async for stretch in each:
+                    yield stretch
+            return
     async with aclosing(_large_file(item, context, block)) as chunks:
         try:
             async for last in chunks:
@@ -120,6 +145,34 @@ async def _one_file(item: Input, context: Context, block: int, again: deque[Inpu
     if cut_off and last is not None:
         segment = last.segments[0]
         yield replace(last, segments=(segment._replace(part=segment.part + 1, last=True),)).emptied()
+
+
+async def _parted(item: Input, context: Context, block: int) -> Parted | None:
+    """A file that can be read in stretches, opened; None for others, and one that is gone on with in its middle."""
+    units = context.found.units
+    if units is not None and units.ranges is not None and units.ranges.resumed(item.file) is not None:
+        return None
+    return await settled(context.io(parted, item, block, units), lambda found: found.close() if found else None)
+
+
+async def _stretches(
+    item: Input, whole: Parted, stretches: Stretches, context: Context
+) -> AsyncGenerator[Stretch, None]:
+    """The stretches of a file, as long as it is wanted."""
+    trail = Trail(whole.checksum, whole.byte)
+    stretches.begin(item.file, trail)
+    try:
+        while some := await settled(context.io(whole.some, _STRETCHES)):
+            for stretch in some:
+                if trail.over or item.file.index in context.found.failures:
+                    return
+                if context.stopping:
+                    context.found.cut = True
+                    return
+                stretches.leave()
+                yield stretch
+    finally:
+        await settled(context.io(whole.close))
 
 
 async def _small_ones(group: list[Input], context: Context) -> AsyncGenerator[Chunk, None]:

@@ -2,7 +2,7 @@
 
 `python -m tests.faults.harness.kills PLACE --seeds 200` makes of each seed a job, its clean result, and a row of
 kills; prints the seeds whose last tree is another one. No call is held back here: the threads and workers run as they
-do in life.
+do in life. Every fourth job has workers that were forked, and files that travel in groups and in stretches.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _MIDDLES = [
     "head 200 --per-file",
     "select text id",
 ]
+_PORTABLE = [m for m in _MIDDLES if m.split()[0] in ("filter", "derive", "select")]
 
 
 class Random(Job):
@@ -42,18 +43,22 @@ class Random(Job):
         super().__init__(root, "", 1)
         self.chance = random.Random(seed)
         some = self.chance
-        self.middle = some.sample(_MIDDLES, some.randint(1, 3))
+        self.forked, self.every = seed % 4 == 1, 500_000 if seed % 8 == 1 else 0
+        self.middle = some.sample(_PORTABLE if self.forked else _MIDDLES, some.randint(1, 3))
         if seed % 20 == 19:  # worker processes start slowly
             self.middle.append(f"map {_HERE}:shout_text --placement process")
-        self.workers = some.choice([1, 2, 4])
-        self.block = some.choice(["2KB", "16KB", "1MB"])
+        self.workers = some.choice([2, 3, 4] if self.forked else [1, 2, 4])
+        self.block = "256KiB" if self.forked else some.choice(["2KB", "16KB", "1MB"])
         self.files = [self._file(i) for i in range(some.randint(3, 30))]
 
     def _file(self, i: int) -> tuple[str, str]:
         some = self.chance
         name = some.choice(["", "sub/", "sub/deep/", f"d{i}/"]) + f"{i}.csv"
-        count = some.choice([0, 1, 10, 100, 1500])
-        rows = [f"{j},{some.choice('abcdefgh')}{j % 50}" for j in range(count)]
+        count = some.choice([0, 1, 10, 100, 1500, 200_000] if self.forked else [0, 1, 10, 100, 1500])
+        letters = some.choices("abcdefgh", k=100)
+        rows = [f"{j},{letters[j % 97]}{j % 50}" for j in range(count)]
+        for j in some.sample(range(count), count // 5000):
+            rows[j] = f'{j},"' + "two\nlines " * some.choice([1, 5000]) + '"'
         if some.random() < 0.2:
             rows.insert(some.randint(0, len(rows)), "bad")
         return name, "id,text\n" + "\n".join(rows) + "\n" * some.randint(0, 1)

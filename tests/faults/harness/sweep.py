@@ -75,7 +75,8 @@ FAULTS = {
 class Job:
     """A job with its files: `before` is the destination as an earlier run left it, `clean` as it must become.
 
-    every: bytes of a large file after which there is a checkpoint; 0 for what it is in life.
+    every: bytes of a large file after which there is a checkpoint; 0 for what it is in life. forked: it has its workers
+    by a fork, however little there is to do.
     """
 
     root: Path
@@ -85,6 +86,7 @@ class Job:
     before: dict[str, bytes] = field(default_factory=dict)
     clean: dict[str, bytes] = field(default_factory=dict)
     every: int = 0
+    forked: bool = False
 
     def __post_init__(self) -> None:
         if self.out == Path():
@@ -211,6 +213,10 @@ def victim(job: Job, variant: str = "") -> Callable[[], int]:
                 from aiopipe.stages import _checkpoints
 
                 _checkpoints.EVERY = job.every
+            if job.forked:
+                from aiopipe.job import ahead
+
+                ahead._WORTH = 1
             sys.argv = ["aiopipe", *job.command]
             code = main()
         sys.stderr.flush()
