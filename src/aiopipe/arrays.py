@@ -163,7 +163,7 @@ def pieces(lines: Any, bounds: Sequence[int]) -> list[memoryview]:
     _, offset_buffer, data = lines.buffers()
     offsets = np.frombuffer(offset_buffer, np.int32, len(lines) + 1, lines.offset * 4)
     view = memoryview(data if data is not None else b"")
-    return [view[offsets[a] : offsets[b]] for a, b in pairwise(bounds)]
+    return [view[a:b] for a, b in pairwise(offsets[bounds].tolist())]
 
 
 def mask_to_numpy(mask: Any) -> Mask:

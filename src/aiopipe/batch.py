@@ -23,7 +23,7 @@ from aiopipe.fields import decoded, quoted, unquoted
 from aiopipe.model import FileRef, Position, Reject
 from aiopipe.tuples import NamedTuple
 
-__all__ = ["Batch", "Body", "Column", "Header", "Segment", "duplicates", "quoted"]
+__all__ = ["Batch", "Body", "Column", "Header", "Segment", "duplicates", "from_columns", "in_columns", "quoted"]
 
 
 class Header(NamedTuple):
@@ -92,6 +92,23 @@ class Segment(NamedTuple):
         """A record of this segment set aside; its position counts from the chunk's start, see Reject."""
         lines = self.head_lines if self.part == 0 else 0
         return Reject(self.file, position, stage, reason, raw, hint, kind, trace, self.part, lines)
+
+
+def in_columns(segments: Sequence[Segment]) -> tuple[tuple[Any, ...], ...]:
+    """Segments and their files as columns, to be pickled: lists of plain values take a fifth of the time."""
+    files, *rest = zip(*segments, strict=True) if segments else [()] * len(Segment._fields)
+    return (
+        tuple([file.path for file in files]),
+        tuple([file.relative for file in files]),
+        tuple([file.index for file in files]),
+        tuple([file.size for file in files]),
+        *rest,
+    )
+
+
+def from_columns(columns: tuple[tuple[Any, ...], ...]) -> tuple[Segment, ...]:
+    """What `in_columns` took apart."""
+    return tuple(map(Segment, map(FileRef, *columns[:4]), *columns[4:]))
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import os
 
     from aiopipe.model import FileRef, Reject
-    from aiopipe.storage.groups import Groups, Reading
+    from aiopipe.storage.groups import Groups, Readings
     from aiopipe.storage.ranges import Reached, Resumed
     from aiopipe.storage.stretches import Stretches
     from aiopipe.storage.version import Checksum
@@ -122,8 +122,12 @@ class Units(Protocol):
         """A file was opened: what all of its bytes are to be fed to. Any thread."""
         ...
 
-    def was_read(self, file: FileRef, reading: Reading) -> None:
-        """A file was read by somebody who could not tell as he did: how it was. In the loop."""
+    def was_read(self, file: FileRef, status: os.stat_result, data: bytes) -> None:
+        """A file was read in one go: its status, and its bytes. Any thread."""
+        ...
+
+    def were_read(self, tickets: Sequence[Any], readings: Readings) -> None:
+        """Files were read by somebody who could not tell as he did: how they were. In the loop."""
         ...
 
     def again(self, lost: FileRef, file: FileRef) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-__all__ = ["FileRef", "Position", "Reject", "display_path"]
+__all__ = ["FileRef", "Position", "Reject", "directory_of", "display_path"]
 
 
 def display_path(path: str) -> str:
@@ -16,7 +16,12 @@ def display_path(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-@dataclass(frozen=True, slots=True)
+def directory_of(path: str) -> str:
+    """What stands before a file's name in its path, separator and all; os.path.dirname takes three times as long."""
+    return path[: max(path.rfind(os.sep), path.rfind(os.altsep) if os.altsep else -1) + 1]
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class FileRef:
     """A file of the input.
 
@@ -29,12 +34,24 @@ class FileRef:
     index: int = 0
     size: int = -1
 
+    def __init__(self, path: str, relative: str, index: int = 0, size: int = -1) -> None:
+        # What a frozen dataclass does by itself takes three times as long, and there is one of each file.
+        _set_path(self, path)
+        _set_relative(self, relative)
+        _set_index(self, index)
+        _set_size(self, size)
+
     def __fspath__(self) -> str:
         return self.path
 
     def __reduce__(self) -> tuple[type[FileRef], tuple[object, ...]]:
         # What a frozen dataclass does by itself takes ten times as long, and every file goes to a worker process.
         return FileRef, (self.path, self.relative, self.index, self.size)
+
+
+_set_path, _set_relative, _set_index, _set_size = (
+    getattr(FileRef, name).__set__ for name in FileRef.__dataclass_fields__
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
+from aiopipe.batch import from_columns, in_columns
 from aiopipe.codec.chunk import decode
 from aiopipe.codec.dialect import Dialect
 from aiopipe.codec.encode import encode
+from aiopipe.model import FileRef
 
 from .csv_bytes import Sample, bundle_of, chunk_of, masks, samples
 
@@ -49,6 +52,21 @@ def test_views_become_bytes_on_the_way(filtered):
         encoded.head,
         encoded.names,
     )
+
+
+def test_files_and_their_segments_travel_as_columns():
+    segments = bundle_of([b"a\nb", b"c\n", b""], Dialect(), 1).segments
+    assert travelled(in_columns(segments)) == in_columns(segments)
+    assert from_columns(in_columns(segments)) == segments
+    assert from_columns(in_columns(())) == ()
+
+
+def test_a_file_reference_is_frozen_and_complete_wherever_it_is():
+    file = FileRef("in/a.csv", "a.csv", 3, 17)
+    assert travelled(file) == file == replace(FileRef("in/a.csv", "a.csv", size=17), index=3)
+    assert (FileRef("x", "y"), hash(file)) == (FileRef("x", "y", 0, -1), hash(travelled(file)))
+    with pytest.raises(FrozenInstanceError):
+        file.size = 4  # type: ignore[misc]
 
 
 def test_a_pickled_filter_of_a_large_chunk_does_not_carry_computed_columns_it_dropped():

@@ -245,13 +245,13 @@ def test_a_fifo_that_took_a_files_place_is_an_error_and_no_hang(tmp_path, monkey
     from aiopipe.storage import find
 
     path = write(tmp_path / "in/a.csv", CSV)
-    real = find.Finder._regular
+    real = find.Finder._size
 
-    def then_swap(self, full, relative, entry):
-        found = list(real(self, full, relative, entry))
+    def then_swap(self, full, entry):
+        found = real(self, full, entry)
         os.unlink(path)
         os.mkfifo(path)
-        return iter(found)
+        return found
 
-    monkeypatch.setattr(find.Finder, "_regular", then_swap)
+    monkeypatch.setattr(find.Finder, "_size", then_swap)
     assert "no regular file any more" in str(failure(Read(tmp_path / "in") | Collect()))

@@ -139,6 +139,8 @@ def _one_by_one(chunk: Chunk) -> Index:
 
 def _clipped(found: Index, chunk: Chunk) -> Index:
     """The records without the line ends that the reader put between files."""
+    if not any(segment.clipped for segment in chunk.segments):
+        return found
     stops, bad = found.stops.copy(), found.bad
     for segment, (_, stop) in zip(chunk.segments, _edges(chunk), strict=True):
         if segment.clipped:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from aiopipe import kernels as pc
 from aiopipe.arrays import Ints, byte_array, byte_scalar, mask_array, mask_to_numpy, pieces, text_array, weave
-from aiopipe.batch import Batch, Column, Header, Segment
+from aiopipe.batch import Batch, Column, Header, Segment, from_columns, in_columns
 from aiopipe.errors import OutputError
 from aiopipe.fields import missing, quoted, unwritable
 from aiopipe.model import Reject
@@ -44,8 +44,8 @@ class Encoded:
     transcode: str = ""
     rows: Ints | None = None
     numbers: Ints | None = None
-    puts: tuple[Any, ...] = ()
-    readings: tuple[Any, ...] = ()
+    puts: Any = None
+    readings: Any = None
     group: int = -1
 
     def __len__(self) -> int:
@@ -57,8 +57,8 @@ class Encoded:
         bodies = self.bodies
         together = memoryview(bodies[0]) if len(bodies) == 1 else b"".join(bodies)
         solid: Any = pickle.PickleBuffer(together) if int(protocol) >= 5 else bytes(together)
-        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "bodies"}
-        return (_revived, (rest, solid, tuple(map(len, bodies))))
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("bodies", "segments")}
+        return (_revived, (rest, in_columns(self.segments), solid, tuple(map(len, bodies))))
 
     @property
     def nbytes(self) -> int:
@@ -66,10 +66,10 @@ class Encoded:
         return sum(len(b) for b in self.bodies)
 
 
-def _revived(rest: dict[str, Any], together: bytes, lengths: tuple[int, ...]) -> Encoded:
+def _revived(rest: dict[str, Any], segments: Any, together: bytes, lengths: tuple[int, ...]) -> Encoded:
     """What `Encoded.__reduce_ex__` took apart."""
     edges = list(accumulate(lengths, initial=0))
-    return Encoded(bodies=tuple(together[a:b] for a, b in pairwise(edges)), **rest)
+    return Encoded(from_columns(segments), tuple(together[a:b] for a, b in pairwise(edges)), **rest)
 
 
 def encode(batch: Batch, delimiter: str | None = None) -> Encoded:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiopipe.errors import AiopipeError, ChangedError, OutputError
 from aiopipe.fuse import Node, Tally
-from aiopipe.storage.put import Put, discard
+from aiopipe.storage.put import discard
 
 if TYPE_CHECKING:
     from aiopipe.storage.groups import Group
@@ -25,7 +25,7 @@ def run_group(node: Node, group: Group) -> Made | AiopipeError | None:
     An error where that is certain already: ChangedError of a file that changed each time it was read, or OutputError of
     a disk that did not take an output.
     """
-    puts: list[Put] = []
+    puts: list[str] = []
     try:
         chunks, readings = group.read()
         names, at = group.names, 0
@@ -39,10 +39,9 @@ def run_group(node: Node, group: Group) -> Made | AiopipeError | None:
             except OutputError as error:
                 discard(puts)
                 return error
-            puts += some
-            arrived = replace(
-                encoded, bodies=(), puts=tuple(some), readings=tuple(readings[at : at + count]), group=group.first
-            )
+            puts += some.paths
+            read = None if readings is None else readings.only(range(at, at + count))
+            arrived = replace(encoded, bodies=(), puts=some, readings=read, group=group.first)
             last = tallies[-1]._replace(seconds=tallies[-1].seconds + time.perf_counter() - begun)
             found.append((arrived, (*tallies[:-1], last)))
             at += count
@@ -60,7 +59,7 @@ def run_group(node: Node, group: Group) -> Made | AiopipeError | None:
 def undo(made: Made | AiopipeError | None) -> None:
     """Remove what a hop has put: nobody is left to take it. Blocks."""
     for encoded, _ in made if isinstance(made, list) else ():
-        discard(encoded.puts)
+        discard(encoded.puts.paths)
 
 
 def output_of(node: Node) -> Callable[[str], str]:

@@ -96,6 +96,9 @@ _FINISHED = (
     "path, start, stop, state, run, number, pipeline, source, why, size, mtime_ns, inode, ctime_ns, xxh128, read_at,"
     " done_at, seconds, taken, given, rejected, made, message"
 )
+_AS_BEGUN = slice(Unit._fields.index("state"), Unit._fields.index("version"))  # fields of a Unit as they stand there
+_AS_READ = slice(Unit._fields.index("xxh128"), Unit._fields.index("message"))
+_UNREAD = (None,) * len(Version._fields)
 _FINISH = f"INSERT INTO units ({_FINISHED}) VALUES {{marks}} ON CONFLICT (path, start) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}" for name in _FINISHED.split(", ")[2:]
 )
@@ -115,15 +118,10 @@ def finish_units(units: Sequence[Unit], fresh: Collection[Key] = ()) -> Operatio
     """
     rows, outputs = [], []
     for u in units:
-        v = u.version
-        size, mtime_ns, inode, ctime_ns = (v.size, v.mtime_ns, v.inode, v.ctime_ns) if v else (None,) * 4
-        rows.append(
-            (*u.key, u.state, u.run, u.number, u.pipeline, u.source, u.why, size, mtime_ns, inode, ctime_ns, u.xxh128,
-             u.read_at, u.done_at, u.seconds, u.taken, u.given, u.rejected, u.made, None)
-        )  # fmt: skip
-        for o in u.outputs:
-            w = o.version
-            outputs.append((o.path, u.key.path, u.key.start, w.size, w.mtime_ns, w.inode, w.ctime_ns, o.blake3))
+        path, start, _ = u.key
+        plain: tuple[Any, ...] = u
+        rows.append((*u.key, *plain[_AS_BEGUN], *(u.version or _UNREAD), *plain[_AS_READ], u.made, None))
+        outputs += [(o.path, path, start, *o.version, o.blake3) for o in u.outputs]
     old = [u.key for u in units if u.key not in fresh]
 
     def operation(connection: sqlite3.Connection) -> None:

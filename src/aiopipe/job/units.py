@@ -27,8 +27,8 @@ from aiopipe.job.ledger import Key, Ledger, Operation, Output, Reader, Unit
 from aiopipe.job.operations import add_rejects, begin_units, complete_parts, fail_units, finish_units, refresh_unit
 from aiopipe.job.ranges import Ranges, size_of
 from aiopipe.job.rejects import row_of
-from aiopipe.model import FileRef, Position, Reject, display_path
-from aiopipe.storage.groups import Reading
+from aiopipe.model import FileRef, Position, Reject, directory_of, display_path
+from aiopipe.storage.groups import Readings
 from aiopipe.storage.ranges import Resumed
 from aiopipe.storage.version import Checksum, Version, checksum_of
 from aiopipe.storage.write import Made
@@ -38,7 +38,12 @@ __all__ = ["Ticket", "Units", "stale"]
 RACY = 2_000_000_000  # nanoseconds: a file changed that shortly before it was read may change again unseen
 
 
-@dataclass(slots=True, eq=False, repr=False)
+def _later(default: Any) -> Any:
+    """A field that no ticket is filled with when it is made: until somebody sets it, the class has it."""
+    return field(default=default, init=False)
+
+
+@dataclass(eq=False, repr=False)
 class Ticket:
     """A unit in work; the sink takes it from `complete` to `ready` and `commit`."""
 
@@ -46,18 +51,18 @@ class Ticket:
     number: int
     path: str
     redo: bool
-    source: bytes = b""
-    why: str = ""
+    source: bytes
+    why: str
     began: float = field(default_factory=time.monotonic)
-    read_at: int = 0
-    version: Version | None = None
-    checksum: Checksum | None = None
-    reading: Reading | None = None  # instead of a checksum, where somebody else read it
-    sequence: int = 0
-    taken: int = 0
-    given: int = 0
-    rejected: int = 0
-    resumed: Resumed | None = None
+    read_at: int = _later(0)
+    version: Version | None = _later(None)
+    checksum: Checksum | None = _later(None)
+    xxh128: bytes | None = _later(None)  # instead of a checksum, where somebody else read it
+    sequence: int = _later(0)
+    taken: int = _later(0)
+    given: int = _later(0)
+    rejected: int = _later(0)
+    resumed: Resumed | None = _later(None)
 
 
 class Units:
@@ -107,7 +112,7 @@ class Units:
         self._claimed: dict[str, str] = {}
         self._beginning: dict[int, Ticket] = {}  # begun, and not yet in the ledger
         self._guard = threading.Lock()
-        self._beside = ("", os.path.abspath(""))  # the directory of the last file, and the same from the root on
+        self._beside = ("", os.path.join(os.path.abspath(""), ""))  # the directory of the last file, and that from /
         self._known: dict[bytes, Unit] = {}  # of files that come next
         self._expected: set[bytes] = set()
         self._nothing_known = isinstance(reader, Reader) and reader.is_empty()
@@ -212,10 +217,10 @@ class Units:
         """The absolute path of a file, b"" for a stream: that of its directory is found once for its neighbours."""
         if file.size < 0:
             return b""
-        directory, name = os.path.split(file.path)
+        directory = directory_of(file.path)
         if directory != self._beside[0]:
-            self._beside = directory, os.path.abspath(directory)
-        return os.fsencode(os.path.join(self._beside[1], name))
+            self._beside = directory, os.path.join(os.path.abspath(directory), "")
+        return os.fsencode(self._beside[1] + file.path[len(directory) :])
 
     def _flush(self, *, late: bool = True) -> None:
         """Have the rows of units begun so far written soon. late: those of new ones as well, which may wait."""
@@ -260,10 +265,15 @@ class Units:
             ticket.version, ticket.checksum = Version.of(status), checksum
         return checksum
 
-    def was_read(self, file: FileRef, reading: Reading) -> None:
-        """A file was read where `reading` could not be called: how it was."""
-        ticket = self._open[file.index]
-        ticket.version, ticket.read_at, ticket.reading = reading.version, reading.read_at, reading
+    def was_read(self, file: FileRef, status: os.stat_result, data: bytes) -> None:
+        """A file was opened, and read in one go."""
+        self.reading(file, status).update(data)
+
+    def were_read(self, tickets: Sequence[Ticket], readings: Readings) -> None:
+        """The files of these units were read where neither of these could be called: how they were."""
+        *signatures, hashes, read_at = readings
+        for ticket, xxh128, *signature in zip(tickets, hashes, *signatures, strict=True):
+            ticket.version, ticket.xxh128, ticket.read_at = Version(*signature), xxh128, read_at
 
     def again(self, lost: FileRef, file: FileRef) -> None:
         """The attempt to read `lost` is given up: the same file comes once more as `file`."""
@@ -304,32 +314,16 @@ class Units:
             self._ledger.submit(finish_units([self._row(ticket, made) for ticket, made in done], fresh))
 
     def _row(self, t: Ticket, made: Sequence[Made]) -> Unit:
-        nbytes, digest = (0, None)
-        if t.reading is not None:
-            nbytes, digest = t.reading.nbytes, t.reading.digest
-        elif t.checksum is not None:
-            nbytes, digest = t.checksum.count, t.checksum.digest()
-        whole = t.version is not None and nbytes == t.version.size
-        outputs = [Output(self._below(m.target), m.version, m.blake3) for m in made]
+        xxh128 = t.xxh128
+        if t.checksum is not None and t.version is not None and t.checksum.count == t.version.size:
+            xxh128 = t.checksum.digest()
+        outputs = tuple([Output(self._below(m.target), m.version, m.blake3) for m in made])
+        state, seconds = "part" if self._whole else "done", time.monotonic() - t.began
+        # By position: so many names take four times as long, once for every file.
         return Unit(
-            t.key,
-            "part" if self._whole else "done",
-            self.run,
-            t.number,
-            self._pipeline,
-            t.source,
-            t.why,
-            version=t.version,
-            xxh128=digest if whole else None,
-            read_at=t.read_at,
-            done_at=time.time(),
-            seconds=time.monotonic() - t.began,
-            taken=t.taken,
-            given=t.given,
-            rejected=t.rejected,
-            outputs=tuple(outputs),
-            made=len(outputs),
-        )
+            t.key, state, self.run, t.number, self._pipeline, t.source, t.why, t.version, xxh128, t.read_at,
+            time.time(), seconds, t.taken, t.given, t.rejected, "", outputs, len(outputs),
+        )  # fmt: skip
 
     def _below(self, target: str) -> bytes:
         """The path of an output below the destination."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from aiopipe.model import FileRef, Position, display_path
 from aiopipe.stage import Context, Outcome, Units
 from aiopipe.stages._checkpoints import Checkpoints
 from aiopipe.stages._pieces import begun, encoded_like, write_all
-from aiopipe.storage.put import Put, discard, made, put, show
+from aiopipe.storage.put import Puts, discard, made, put, show
 from aiopipe.storage.settle import settled
 from aiopipe.storage.write import Temporary, folds_case, make_directories, sync_directories, trouble
 
@@ -34,24 +34,26 @@ def _commit_whole(files: list[tuple[str, tuple[Any, ...]]], units: Units | None,
     return _show(put(files, hashed=units is not None), units, tickets)
 
 
-def _show(files: list[Put], units: Units | None, tickets: list[Any]) -> int:
+def _show(files: Puts, units: Units | None, tickets: list[Any]) -> int:
     """Make files visible that were put beside their targets, then have the ledger say so; the bytes written."""
     if units is None:
         show(files)
     else:
         show(files, partial(units.ready, tickets))
-        units.commit([(ticket, [made(file)]) for ticket, file in zip(tickets, files, strict=True)])
-    return sum(file.nbytes for file in files)
+        units.commit([(ticket, [one]) for ticket, one in zip(tickets, made(files), strict=True)])
+    return sum(files.sizes)
 
 
 def _show_all(
-    mine: list[Put], puts: Sequence[Put], units: Units | None, tickets: list[Any], arrived: Callable[[int], None]
+    puts: Puts, mine: list[int], units: Units | None, tickets: list[Any], arrived: Callable[[int], None]
 ) -> int:
-    """Make files visible that a group was put as, but for those that are given up; see _show."""
-    nbytes = _show(mine, units, tickets)
-    if len(mine) < len(puts):
-        discard(set(puts) - set(mine))
-    arrived(len(puts))
+    """Make files visible that a group was put as, but for those that are given up; see _show. mine: the others."""
+    if len(mine) == len(puts.paths):
+        nbytes = _show(puts, units, tickets)
+    else:
+        nbytes = _show(puts.only(mine), units, tickets)
+        discard(set(puts.paths) - {puts.paths[i] for i in mine})
+    arrived(len(puts.paths))
     return nbytes
 
 
@@ -131,7 +133,7 @@ class Mirror:
         units = self.context.found.units
         if not part.segments and len(part):
             raise UsageError("items have no file to mirror", stage="write", hint="name one output file, or -")
-        if part.puts:
+        if part.puts is not None:
             await self._arrive(part)
             return
         for segment, body, count in zip(part.segments, part.bodies, part.counts, strict=True):
@@ -151,8 +153,8 @@ class Mirror:
 
     async def _arrive(self, part: Encoded) -> None:
         """Files that were put beside their targets where they were read. Whatever fails here, the run removes them."""
-        found, units = self.context.found, self.context.found.units
-        mine: list[Put] = []
+        found, units, puts = self.context.found, self.context.found.units, part.puts
+        mine: list[int] = []
         tickets: list[Any] = []
         for i, (segment, count) in enumerate(zip(part.segments, part.counts, strict=True)):
             if segment.file.index in found.failures:
@@ -160,12 +162,13 @@ class Mirror:
                 continue
             self._target(segment)  # which no other file may have
             self.outcome.records += count
-            mine.append(part.puts[i])
+            mine.append(i)
             if units is not None:
-                units.was_read(segment.file, part.readings[i])
                 tickets.append(units.complete(segment.file, count))
+        if units is not None:
+            units.were_read(tickets, part.readings.only(mine))
         assert found.groups is not None
-        await self._publish(_show_all, mine, part.puts, units, tickets, partial(found.groups.arrived, part.group))
+        await self._publish(_show_all, puts, mine, units, tickets, partial(found.groups.arrived, part.group))
         self.outcome.files += len(mine)
 
     async def _drop(self, index: int, count: int) -> None:

@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from aiopipe.errors import InputError
 from aiopipe.model import FileRef, display_path
@@ -143,8 +144,8 @@ class Finder:
             if os.path.isdir(root or "."):
                 depth = None if "**" in pattern else pattern.count("/")
                 for full, relative, entry in self._walk(root, "", depth, []):
-                    if match(relative):
-                        yield from self._regular(full, relative, entry)
+                    if match(relative) and (size := self._size(full, entry)) is not None:
+                        yield full, relative, size
             return
         try:
             status = os.stat(path)
@@ -155,10 +156,10 @@ class Finder:
                 f"{display_path(path)}: {error.strerror}", hint="check the path and its permissions"
             ) from None
         if stat.S_ISDIR(status.st_mode):
-            named = [glob_pattern(g).fullmatch for g in self.include]
+            named = re.compile("|".join(glob_pattern(g).pattern for g in self.include), re.DOTALL).fullmatch
             for full, relative, entry in self._walk(path, "", None, [(status.st_dev, status.st_ino)]):
-                if any(m(entry.name) for m in named):
-                    yield from self._regular(full, relative, entry)
+                if named(entry.name) and (size := self._size(full, entry)) is not None:
+                    yield full, relative, size
         else:  # named by the user: a pipe or a device is read as a stream
             regular = stat.S_ISREG(status.st_mode)
             yield path, os.path.basename(path), status.st_size if regular else -1
@@ -169,18 +170,19 @@ class Finder:
         """Files below a directory, bytewise by name; directories in their place among them."""
         try:
             with os.scandir(root or ".") as scan:
-                entries = sorted(scan, key=lambda e: os.fsencode(e.name))
+                entries = _in_order(list(scan))
         except OSError as error:
             raise InputError(f"{display_path(root)}: {error.strerror}", hint="check its permissions") from None
+        inside = os.path.join(root, "")
         for entry in entries:
-            if entry.name.startswith(".") and entry.name in (".aiopipe",):
+            name = entry.name
+            if name == ".aiopipe":
                 continue
-            full = os.path.join(root, entry.name)
-            relative = f"{below}{entry.name}"
+            full, relative = inside + name, below + name
             if not entry.is_dir(follow_symlinks=self.follow):
                 yield full, relative, entry
                 continue
-            if depth == 0 or entry.name.startswith("."):
+            if depth == 0 or name.startswith("."):
                 continue
             status = entry.stat(follow_symlinks=self.follow)
             here = (status.st_dev, status.st_ino)
@@ -189,18 +191,26 @@ class Finder:
                 continue
             yield from self._walk(full, relative + "/", None if depth is None else depth - 1, [*trail, here])
 
-    def _regular(self, full: str, relative: str, entry: os.DirEntry[str]) -> Iterator[tuple[str, str, int]]:
+    def _size(self, full: str, entry: os.DirEntry[str]) -> int | None:
+        """The bytes of a regular file; None for anything else, which is passed over with the reason."""
         try:
             status = entry.stat()
         except OSError as error:
             self.skipped.append((full, error.strerror or "unreadable"))
-            return
+            return None
         if stat.S_ISREG(status.st_mode):
-            yield full, relative, status.st_size
-        elif stat.S_ISDIR(status.st_mode):
-            self.skipped.append((full, "a symbolic link to a directory"))
-        else:
-            self.skipped.append((full, "no regular file"))
+            return status.st_size
+        self.skipped.append(
+            (full, "a symbolic link to a directory" if stat.S_ISDIR(status.st_mode) else "no regular file")
+        )
+        return None
+
+
+def _in_order(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    """Entries bytewise by their names: of names in ASCII that is the order of their characters."""
+    plain = all(entry.name.isascii() for entry in entries)
+    entries.sort(key=attrgetter("name") if plain else lambda entry: os.fsencode(entry.name))
+    return entries
 
 
 def _example(pattern: str, between: str) -> str:

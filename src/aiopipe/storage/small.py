@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from aiopipe.batch import Header, Segment
 from aiopipe.codec.chunk import Chunk
@@ -16,17 +16,14 @@ from aiopipe.model import FileRef
 from aiopipe.storage.headers import read_header
 from aiopipe.storage.opening import Input, at, open_regular, trouble, unchanged
 
-if TYPE_CHECKING:
-    from aiopipe.storage.version import Checksum
-
 __all__ = ["small_files"]
 
 
 class Noting(Protocol):
     """Who wants to know about files that are read: see `stage.Units`."""
 
-    def reading(self, file: FileRef, status: os.stat_result) -> Checksum:
-        """A file was opened: what all of its bytes are to be fed to."""
+    def was_read(self, file: FileRef, status: os.stat_result, data: bytes) -> None:
+        """A file was read in one go: its status, and its bytes."""
         ...
 
 
@@ -117,7 +114,7 @@ def _at_once(file: FileRef, units: Noting | None) -> bytes:
         finally:
             os.close(fd)
         if units is not None:
-            units.reading(file, before).update(data)
+            units.was_read(file, before, data)
     except OSError as error:
         raise trouble(file, error) from None
     return data

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from aiopipe.tuples import NamedTuple
 
-__all__ = ["HASHED", "Checksum", "Version", "Watched", "checksum_of"]
+__all__ = ["HASHED", "Checksum", "Version", "Watched", "checksum_of", "quick_hash"]
 
 _BLOCK = 1 << 20
 HASHED = 256 << 10  # bytes of a block of the quick hash,
@@ -150,3 +150,12 @@ def checksum_of(
     finally:
         os.close(fd)
     return before, found.digest()
+
+
+def quick_hash(data: bytes) -> bytes:
+    """What a quick Checksum says of these bytes: of a small file's in one go, which takes a third of the time."""
+    if len(data) <= HASHED:
+        return xxhash.xxh3_128_digest(data)
+    found = Checksum(quick=True)
+    found.update(data)
+    return found.digest()

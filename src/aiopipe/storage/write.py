@@ -27,9 +27,12 @@ __all__ = [
     "Made",
     "Temporary",
     "attempt",
+    "create",
     "folds_case",
+    "keep_mode",
     "make_directories",
     "names",
+    "new_names",
     "reserved",
     "sync_directories",
     "sync_file_system",
@@ -104,16 +107,15 @@ class Temporary:
 
     Every method blocks: call it off the loop. OutputError says what the system would not do. hashed: whether its
     bytes are hashed as they are written, for `made`. alone: no ledger knows of it, so it is held by a lock, and what
-    killed runs left of this kind in the directory is removed; see aiopipe.held. name: one that `names` gave.
+    killed runs left of this kind in the directory is removed; see aiopipe.held.
     """
 
-    def __init__(self, target: str, *, hashed: bool = False, alone: bool = False, name: str = "") -> None:
+    def __init__(self, target: str, *, hashed: bool = False, alone: bool = False) -> None:
         self.target = target
         self.directory = directory = os.path.dirname(target) or "."
         self.path = ""
         self.nbytes = 0
         self._lock = -1
-        self._name = name
         self._checksum = Checksum() if hashed else None
         self._fd = -1
         self._grown: list[str] = []  # directories that got a new one in them
@@ -125,7 +127,7 @@ class Temporary:
             except FileNotFoundError:
                 self._grown = make_directories(directory)
                 self._begin(directory, alone)
-            self._keep_mode()
+            keep_mode(self._fd, self.target)
         except OSError as error:
             self.discard()
             raise trouble(target, error) from None
@@ -142,7 +144,7 @@ class Temporary:
             self._fd = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
             os.ftruncate(self._fd, nbytes)
             os.lseek(self._fd, nbytes, os.SEEK_SET)
-            self._keep_mode()
+            keep_mode(self._fd, self.target)
         except OSError as error:
             self.discard()
             raise trouble(target, error) from None
@@ -152,7 +154,7 @@ class Temporary:
         """Make the file, and hold it where that is asked for and possible."""
         while alone and held.may_hold():
             self.path = _new_path(directory, held.HELD)
-            self._fd = _create(self.path)
+            self._fd = create(self.path)
             lock = held.hold(self._fd, self.path)
             if lock is not None and lock >= 0:
                 self._lock = lock
@@ -162,20 +164,8 @@ class Temporary:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
             alone = lock is None  # a sweep was quicker: once more; or there are no locks here
-        self.path = os.path.join(directory, self._name) if self._name else _new_path(directory)
-        self._fd = _create(self.path)
-
-    def _keep_mode(self) -> None:
-        """A target that is replaced keeps its permissions; one that is a directory is refused now."""
-        try:
-            old = os.stat(self.target)
-        except OSError:
-            return
-        if stat.S_ISDIR(old.st_mode):
-            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if hasattr(os, "fchmod"):
-            with contextlib.suppress(OSError):
-                os.fchmod(self._fd, stat.S_IMODE(old.st_mode))
+        self.path = _new_path(directory)
+        self._fd = create(self.path)
 
     def write(self, data: Any) -> None:
         """Append bytes, all of them."""
@@ -248,11 +238,6 @@ class Temporary:
         sync_directories(dict.fromkeys([*self._grown, self.directory]))
 
     @property
-    def grown(self) -> tuple[str, ...]:
-        """Directories that got a new one in them for this file: they must be synced for those to last."""
-        return tuple(self._grown)
-
-    @property
     def blake3(self) -> bytes:
         """The hash of what was written so far, of one that is hashed."""
         assert self._checksum is not None
@@ -292,8 +277,27 @@ def reserved(count: int) -> int:
     return _counter.take(count)
 
 
-def _create(path: str) -> int:
+def new_names(count: int) -> list[str]:
+    """What so many temporaries of this process are called that nobody has begun."""
+    return names(attempt(), reserved(count), count)
+
+
+def create(path: str) -> int:
+    """A new file's descriptor. OSError, also where there is one of that name."""
     return os.open(path, _NEW, 0o666)
+
+
+def keep_mode(fd: int, target: str) -> None:
+    """A target that is replaced keeps its permissions; one that is a directory is refused now, by an OSError."""
+    try:
+        old = os.stat(target)
+    except OSError:
+        return
+    if stat.S_ISDIR(old.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if hasattr(os, "fchmod"):
+        with contextlib.suppress(OSError):
+            os.fchmod(fd, stat.S_IMODE(old.st_mode))
 
 
 def make_directories(path: str) -> list[str]:
