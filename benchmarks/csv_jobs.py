@@ -211,6 +211,7 @@ def main() -> None:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
     print(machine.describe())
+    print(f"{machine.cores()} processes of plain Python at once: {machine.together():.2f} times the work of one")
     print("x: how many times as long as aiopipe it takes; no start: without start-up; durable: outputs synced to disk")
     results = {}
     for job in chosen(options):
