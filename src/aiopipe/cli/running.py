@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -85,8 +84,6 @@ def execute(pipeline: Pipeline, options: JobOptions, name: str = "") -> int:
 def _own_process(pipeline: Pipeline, options: JobOptions) -> None:
     """What a program that imports aiopipe decides for itself, decided for this process."""
     keep_freed_memory()
-    # What a run imports and keeps is no garbage: looking through it every 700 objects takes 0.1 s.
-    gc.set_threshold(50_000)
     if all(stage.portable and type(stage).__module__.startswith("aiopipe.") for stage in pipeline.stages):
         # No user's function is here to do algebra: numpy need not start the threads for it, which begin by spinning.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
