@@ -34,4 +34,6 @@ def test_without_power_at_any_call_nothing_is_torn_and_the_next_run_heals(job, w
 
 @pytest.mark.parametrize("variant", ["no-sync", "in-place"])
 def test_a_writer_that_does_not_wait_for_the_disk_is_found_out(variant, tmp_path):
-    assert any("torn" in wrong for wrong in cut(tmp_path, variant, sample=20))
+    # What is written in place is torn for a few calls only: a sample of them might miss it.
+    found = cut(tmp_path, variant, sample=0 if variant == "in-place" else 20)
+    assert any("torn" in wrong for wrong in found)

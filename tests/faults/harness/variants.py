@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 __all__ = ["VARIANTS"]
 
@@ -14,6 +15,7 @@ __all__ = ["VARIANTS"]
 @contextlib.contextmanager
 def in_place() -> Iterator[None]:
     """Outputs are opened under their own names, and written there."""
+    from aiopipe.storage import put
     from aiopipe.storage.version import Checksum
     from aiopipe.storage.write import Temporary
 
@@ -27,12 +29,24 @@ def in_place() -> Iterator[None]:
         self._lock = -1
         self._fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
 
-    before = Temporary.__init__
-    Temporary.__init__ = begin  # type: ignore[method-assign]
+    def put_there(target: str, path: str, pieces: Sequence[Any], grown: set[str], *, sync: bool) -> None:
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        with open(target, "wb", buffering=0) as file:
+            for piece in pieces:
+                file.write(piece)
+
+    class Os:
+        """`os`, but that what is written in place need not be renamed."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name) if name != "replace" else lambda path, target: None
+
+    before = Temporary.__init__, put._put, put.os
+    Temporary.__init__, put._put, put.os = begin, put_there, Os()  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
-        Temporary.__init__ = before  # type: ignore[method-assign]
+        Temporary.__init__, put._put, put.os = before  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
