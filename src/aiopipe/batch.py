@@ -20,7 +20,7 @@ from aiopipe.arrays import Ints, Mask, gather, mask_array
 from aiopipe.ends import Ends, Table
 from aiopipe.errors import UnknownNameError, column_hint
 from aiopipe.fields import decoded, quoted, unquoted
-from aiopipe.model import FileRef, Position, Reject
+from aiopipe.model import FileRef, Position, Reject, files_from, files_in_columns
 from aiopipe.tuples import NamedTuple
 
 __all__ = ["Batch", "Body", "Column", "Header", "Segment", "duplicates", "from_columns", "in_columns", "quoted"]
@@ -97,18 +97,13 @@ class Segment(NamedTuple):
 def in_columns(segments: Sequence[Segment]) -> tuple[tuple[Any, ...], ...]:
     """Segments and their files as columns, to be pickled: lists of plain values take a fifth of the time."""
     files, *rest = zip(*segments, strict=True) if segments else [()] * len(Segment._fields)
-    return (
-        tuple([file.path for file in files]),
-        tuple([file.relative for file in files]),
-        tuple([file.index for file in files]),
-        tuple([file.size for file in files]),
-        *rest,
-    )
+    return (files_in_columns(files), *rest)
 
 
 def from_columns(columns: tuple[tuple[Any, ...], ...]) -> tuple[Segment, ...]:
     """What `in_columns` took apart."""
-    return tuple(map(Segment, map(FileRef, *columns[:4]), *columns[4:]))
+    files, *rest = columns
+    return tuple(map(Segment, files_from(files), *rest))
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -6,9 +6,11 @@ All are picklable, none knows how it is read or written.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-__all__ = ["FileRef", "Position", "Reject", "directory_of", "display_path"]
+__all__ = ["FileRef", "Position", "Reject", "directory_of", "display_path", "files_from", "files_in_columns"]
 
 
 def display_path(path: str) -> str:
@@ -52,6 +54,17 @@ class FileRef:
 _set_path, _set_relative, _set_index, _set_size = (
     getattr(FileRef, name).__set__ for name in FileRef.__dataclass_fields__
 )
+
+
+def files_in_columns(files: Iterable[FileRef]) -> tuple[tuple[Any, ...], ...]:
+    """Files as columns, to be pickled: a pickle of each by itself takes ten times as long."""
+    rows = [(file.path, file.relative, file.index, file.size) for file in files]
+    return tuple(zip(*rows, strict=True)) if rows else ((), (), (), ())
+
+
+def files_from(columns: Iterable[Iterable[Any]]) -> tuple[FileRef, ...]:
+    """What `files_in_columns` took apart."""
+    return tuple(map(FileRef, *columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from aiopipe import Derive, Filter, Read, Rename, Select, Write
 from aiopipe.codec.cut import Cutter, whole
 from aiopipe.codec.dialect import Dialect
 from aiopipe.engine.remote import Remotes
-from aiopipe.engine.serving import _guessed
+from aiopipe.engine.serving import _tried
+from aiopipe.engine.stretches import run_stretch
 from aiopipe.errors import AiopipeError, ChangedError, UnitsFailedError
 from aiopipe.job.run import run
 from aiopipe.model import FileRef
@@ -59,7 +60,7 @@ class Worker(Remotes):
     def _run(self, number: int, blob: bytes, stretch: Stretch) -> Any:
         self.before(stretch)
         sent = pickle.loads(pickle.dumps(stretch))
-        made = None if self.dead else pickle.loads(pickle.dumps(_guessed(pickle.loads(blob), sent)))
+        made = None if self.dead else pickle.loads(pickle.dumps(_tried(run_stretch, pickle.loads(blob), sent)))
         self.guesses.append(made)
         return made
 

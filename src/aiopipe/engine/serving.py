@@ -13,7 +13,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import IO, Any
 
@@ -55,6 +55,7 @@ def serve(sql: bool) -> None:
 def _answer(source: IO[bytes], target: IO[bytes]) -> None:
     from aiopipe.engine.groups import run_group, undo
     from aiopipe.engine.remote import Question, receive, send
+    from aiopipe.engine.stretches import run_stretch
     from aiopipe.storage.groups import Group
     from aiopipe.storage.stretches import Stretch
 
@@ -68,11 +69,11 @@ def _answer(source: IO[bytes], target: IO[bytes]) -> None:
             if whole:
                 made = run_group(nodes[number], parcel)
             elif isinstance(parcel, Question):
-                made = _answered(parcel)
+                made = _tried(_answered, parcel)
             elif isinstance(parcel, Stretch):
-                made = _guessed(nodes[number], parcel)
+                made = _tried(run_stretch, nodes[number], parcel)
             else:
-                made = _made(nodes[number], parcel, size, data)
+                made = _tried(_made, nodes[number], parcel, size, data)
             try:
                 send(target, made)
             except OSError:  # the parent is gone: what it does not know of, it cannot remove
@@ -85,32 +86,24 @@ def _answer(source: IO[bytes], target: IO[bytes]) -> None:
     os._exit(0)
 
 
+def _tried(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function gives, or None: the parent then sees for itself."""
+    try:
+        return function(*arguments)
+    except Exception:
+        return None
+
+
 def _answered(question: Any) -> Any:
-    """What the session of this process says, or None."""
+    """What the session of this process says."""
     from aiopipe.sql.session import session
 
-    try:
-        return getattr(session(), question.method)(*question.given)
-    except Exception:
-        return None
-
-
-def _guessed(node: Any, stretch: Any) -> Any:
-    """What the node makes of the stretch, or None."""
-    from aiopipe.engine.stretches import run_stretch
-
-    try:
-        return run_stretch(node, stretch)
-    except Exception:
-        return None
+    return getattr(session(), question.method)(*question.given)
 
 
 def _made(node: Any, chunk: Any, size: int, data: bytes) -> Any:
-    """What the node makes of the chunk, or None."""
+    """What the node makes of the chunk; None where that is not any more in its file."""
     from aiopipe.storage.again import loaded
 
-    try:
-        whole = replace(chunk, data=data) if chunk.origin is None else loaded(chunk, size)
-        return None if whole is None else node.run(whole)
-    except Exception:
-        return None
+    whole = replace(chunk, data=data) if chunk.origin is None else loaded(chunk, size)
+    return None if whole is None else node.run(whole)

@@ -15,17 +15,16 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from aiopipe.codec.cut import Cutter, whole
-from aiopipe.errors import ChangedError, InputError, RecordError
+from aiopipe.errors import InputError, RecordError
 from aiopipe.fuse import Node
-from aiopipe.model import Position
-from aiopipe.storage.opening import Input, at
+from aiopipe.storage.opening import Input, uncut
 from aiopipe.storage.settle import settled
 from aiopipe.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from aiopipe.codec.chunk import Chunk
     from aiopipe.engine.workers import Workers
-    from aiopipe.storage.stretches import Stretch, Stretches, Trail
+    from aiopipe.storage.stretches import Stretch, Trail
 
 __all__ = ["Guess", "run_stretch", "through"]
 
@@ -70,7 +69,9 @@ async def through(
             chunk = await _cut(stretch, trail, workers)
         except (InputError, RecordError) as error:
             trail.over = True
-            await _failed(stretch, stretches, error, workers)
+            from aiopipe.storage.read import lost  # workers do without it, and what it imports
+
+            await lost(Input(stretch.file, stretch.dialect), error, workers, stretches.again)
             return [await workers.hop(node.run, stretch.end())]
         finally:
             trail.settle(stretch.part)
@@ -101,22 +102,8 @@ async def _cut(stretch: Stretch, trail: Trail, workers: Workers) -> Chunk:
         if stretch.last:
             found += cutter.finish()
     except RecordError as error:
-        error.position = Position(stretch.file.path, 1, 1, begin)
-        problem = at(error, stretch.file)
-        problem.chunk = (stretch.file.index, stretch.part, stretch.head_lines)
-        raise problem from None
+        raise uncut(error, stretch.file, stretch.part, stretch.head_lines, begin) from None
     if not cutter.waits:
         trail.cutter = None
     _settle(stretch, trail, blocks, begin + len(found), workers)
     return stretch.chunk(found, begin)
-
-
-async def _failed(stretch: Stretch, stretches: Stretches, error: InputError | RecordError, workers: Workers) -> None:
-    """The file cannot be used as it is: it is read again, or given up; raises where that ends the run."""
-    found = workers.found
-    if isinstance(error, ChangedError) and (following := found.failures.again(stretch.file)) is not None:
-        stretches.again.append(Input(following, stretch.dialect))
-        if found.units is not None:
-            await settled(workers.io(found.units.again, stretch.file, following))
-    else:
-        found.failures.add([stretch.file], error)

@@ -83,7 +83,7 @@ class Read(Source):
         4 << 20,
         kind="size",
         metavar="SIZE",
-        help="how much is read at once; twice that by a worker; no more than a 40th of --memory (default: 4MiB)",
+        help="how much is read at once, half of what a worker takes; no more than a 40th of --memory (default: 4MiB)",
         result=False,
     )
 

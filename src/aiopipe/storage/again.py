@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from aiopipe.codec.chunk import Chunk
-from aiopipe.storage.version import Version
+from aiopipe.storage.version import READ_ONLY, Version
 
 __all__ = ["loaded"]
 
@@ -18,7 +18,7 @@ def loaded(chunk: Chunk, size: int) -> Chunk | None:
     """
     assert chunk.origin is not None
     path, version = chunk.origin
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    fd = os.open(path, READ_ONLY)
     try:
         if Version.of(os.fstat(fd)) != version:
             return None

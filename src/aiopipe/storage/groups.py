@@ -22,7 +22,7 @@ from typing import Any
 from aiopipe.codec.chunk import Chunk
 from aiopipe.codec.dialect import Dialect
 from aiopipe.failures import Failures
-from aiopipe.model import FileRef
+from aiopipe.model import FileRef, files_from, files_in_columns
 from aiopipe.storage.opening import Input
 from aiopipe.storage.small import small_files
 from aiopipe.storage.version import quick_hash
@@ -77,8 +77,7 @@ class Group:
         return 0  # records: nobody has counted yet
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Columns: a pickle of each file takes ten times as long.
-        files = list(zip(*[(f.path, f.relative, f.index, f.size) for f in self.files], strict=True))
+        files = files_in_columns(self.files)
         return _revived, (files, self.dialects, self.attempt, self.first, self.hashed, self.retries)
 
     @property
@@ -111,9 +110,9 @@ class Group:
                 os.unlink(os.path.join(os.path.dirname(output_of(file.relative)), name))
 
 
-def _revived(columns: list[tuple[Any, ...]], *rest: Any) -> Group:
+def _revived(files: tuple[tuple[Any, ...], ...], *rest: Any) -> Group:
     """What `Group.__reduce__` took apart."""
-    return Group(tuple(map(FileRef, *columns)), *rest)
+    return Group(files_from(files), *rest)
 
 
 class _Seen:

@@ -8,7 +8,12 @@ from aiopipe.codec.dialect import Dialect, boms
 from aiopipe.codec.index import header_fields
 from aiopipe.errors import RecordError
 
-__all__ = ["read_header"]
+__all__ = ["has_record", "read_header"]
+
+
+def has_record(data: bytes, dialect: Dialect) -> bool:
+    """Whether a whole record stands in `data`, its line end included."""
+    return next(precise.records(data, dialect, 0, final=False), None) is not None
 
 
 def read_header(data: bytes, dialect: Dialect, known: Header | None = None) -> tuple[Header, int, int]:

@@ -9,10 +9,10 @@ import stat
 from aiopipe.codec.dialect import Dialect
 from aiopipe.errors import ChangedError, InputError, RecordError
 from aiopipe.model import FileRef, Position
-from aiopipe.storage.version import Version
+from aiopipe.storage.version import READ_ONLY, Version
 from aiopipe.tuples import NamedTuple
 
-__all__ = ["READ_ONLY", "Input", "at", "open_regular", "replaced", "still", "trouble", "unchanged"]
+__all__ = ["Input", "at", "open_regular", "replaced", "still", "trouble", "unchanged", "uncut"]
 
 
 class Input(NamedTuple):
@@ -20,10 +20,6 @@ class Input(NamedTuple):
 
     file: FileRef
     dialect: Dialect
-
-
-# O_NONBLOCK: a FIFO that took the file's place since it was found must not hang us.
-READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def trouble(file: FileRef, error: OSError) -> InputError:
@@ -92,3 +88,11 @@ def at(error: RecordError, file: FileRef) -> RecordError:
     """The error with the file it is about; its first line where nobody said more."""
     position = error.position or Position(file.path, 1)
     return RecordError(error.message, position=position, stage="read", hint=error.hint)
+
+
+def uncut(error: RecordError, file: FileRef, part: int, head_lines: int, byte: int) -> RecordError:
+    """The error of who found no end of the record that begins at `byte`, in this part of the file; -1: nobody knows."""
+    error.position = Position(file.path, 1, 1, byte if byte >= 0 else None)
+    problem = at(error, file)
+    problem.chunk = (file.index, part, head_lines)
+    return problem

@@ -20,6 +20,7 @@ from aiopipe.storage.write import (
     keep_mode,
     make_directories,
     new_names,
+    pour,
     sync_directories,
     sync_file_system,
     syncfs,
@@ -79,7 +80,7 @@ def put(
                 raise trouble(target, error) from None
             done.sizes.append(sum(map(len, few)))
             if hashed:
-                done.blake3.append(blake3(few[0]).digest() if len(few) == 1 else _hash(few))
+                done.blake3.append(_hash(few))
     except BaseException:
         discard(done.paths)
         raise
@@ -97,9 +98,7 @@ def _put(target: str, path: str, pieces: Sequence[Any], grown: set[str], *, sync
         if os.access(target, os.F_OK):  # mostly it is not there: an exception would cost as much as the file
             keep_mode(fd, target)
         for piece in pieces:
-            written = os.write(fd, piece)
-            while written < len(piece):
-                written += os.write(fd, memoryview(piece)[written:])
+            pour(fd, piece)
         if sync:
             os.fsync(fd)
     except BaseException:
@@ -115,7 +114,7 @@ def _few(pieces: Sequence[Any]) -> Sequence[Any]:
 
 
 def _hash(pieces: Sequence[Any]) -> bytes:
-    """The hash of what stands in several pieces."""
+    """The hash of what stands in pieces."""
     found = blake3()
     for piece in pieces:
         found.update(piece)

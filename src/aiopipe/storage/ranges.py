@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
-from aiopipe.storage.version import Checksum, Version
+from aiopipe.storage.version import READ_ONLY, Checksum, Version
 from aiopipe.tuples import NamedTuple
 
 __all__ = ["Reached", "Resumed", "holds"]
@@ -99,9 +99,8 @@ def checksums_at(
 
     Nor where `stopping()` becomes true. quick: as for Checksum. OSError where it cannot be read.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     found = Checksum(quick=quick)
-    with io.FileIO(os.open(path, flags), "rb") as file:
+    with io.FileIO(os.open(path, READ_ONLY), "rb") as file:
         for place in places:
             while found.count < place:
                 data = file.read(min(_BLOCK, place - found.count))

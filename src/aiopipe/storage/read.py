@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from aiofiles.threadpool import wrap
 
 from aiopipe.batch import Header, Segment
-from aiopipe.codec import precise
 from aiopipe.codec.chunk import Chunk
 from aiopipe.codec.cut import Cutter
 from aiopipe.codec.dialect import Dialect
 from aiopipe.errors import ChangedError, InputError, RecordError
 from aiopipe.model import FileRef, Position
-from aiopipe.storage.headers import read_header
-from aiopipe.storage.opening import Input, at, open_regular, trouble, unchanged
+from aiopipe.storage.headers import has_record, read_header
+from aiopipe.storage.opening import Input, at, open_regular, trouble, unchanged, uncut
 from aiopipe.storage.settle import settled
 from aiopipe.storage.small import small_files
 from aiopipe.storage.stretches import Parted, Stretch, Stretches, Trail, parted
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from aiopipe.stage import Context, Units
     from aiopipe.storage.groups import Group
 
-__all__ = ["BLOCK", "read_chunks"]
+__all__ = ["BLOCK", "lost", "read_chunks"]
 
 # 4 MiB: with smaller blocks threads spend their time trading the GIL (1 MiB: 1.8 s for 500 MB where 4 MiB take 1.1),
 # larger ones only cost memory. The index looks at a tile of a block at a time, so that it stays in a core's cache.
@@ -135,16 +134,24 @@ async def _one_file(
                 if cut_off:
                     break  # some stage has given it up
         except (InputError, RecordError) as error:
-            if isinstance(error, ChangedError) and (next_one := failures.again(item.file)) is not None:
-                again.append(Input(next_one, item.dialect))
-                if context.found.units is not None:
-                    await settled(context.io(context.found.units.again, item.file, next_one))
-            else:
-                failures.add([item.file], error)
+            await lost(item, error, context, again)
             cut_off = True
     if cut_off and last is not None:
         segment = last.segments[0]
         yield replace(last, segments=(segment._replace(part=segment.part + 1, last=True),)).emptied()
+
+
+async def lost(item: Input, error: InputError | RecordError, context: Context, again: deque[Input]) -> None:
+    """A file cannot be used as it is: it goes to `again`, for another attempt, or is given up; raises where that ends
+    the run.
+    """
+    failures, units = context.found.failures, context.found.units
+    if isinstance(error, ChangedError) and (following := failures.again(item.file)) is not None:
+        again.append(Input(following, item.dialect))
+        if units is not None:
+            await settled(context.io(units.again, item.file, following))
+    else:
+        failures.add([item.file], error)
 
 
 async def _parted(item: Input, context: Context, block: int) -> Parted | None:
@@ -246,7 +253,7 @@ def _header_of(item: Input, block: int) -> tuple[Header, int]:
         try:
             while more := os.read(fd, block):
                 data += more
-                if _has_record(data, item.dialect):
+                if has_record(data, item.dialect):
                     break
         finally:
             os.close(fd)
@@ -288,7 +295,7 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
                 data = _transcode(decoder, data, ended, item)
             if header is None:
                 waiting += data
-                whole = ended or _has_record(waiting, dialect)
+                whole = ended or has_record(waiting, dialect)
                 if len(waiting) > dialect.max_record and not whole:
                     raise RecordError("the header is longer than the limit", hint="is this a CSV file?")
                 if not whole:
@@ -329,17 +336,9 @@ async def _large_file(item: Input, context: Context, block: int) -> AsyncGenerat
             raise
         if header is None or error.position is not None:
             raise at(error, file) from None
-        error.position = Position(file.path, 1, 1, byte if byte >= 0 else None)
-        problem = at(error, file)
-        problem.chunk = (file.index, part, head_lines)
-        raise problem from None
+        raise uncut(error, file, part, head_lines, byte) from None
     finally:
         await source.aclose()
-
-
-def _has_record(data: bytes, dialect: Dialect) -> bool:
-    """Whether a whole record stands in `data`, its line end included."""
-    return next(precise.records(data, dialect, 0, final=False), None) is not None
 
 
 def _outer_encoding(encoding: str, data: bytes) -> str:
@@ -408,7 +407,7 @@ def values_of(
     if dialect.transcoded:
         decoder = codecs.getincrementaldecoder(dialect.encoding)("replace")
         data = decoder.decode(data, whole).encode()
-    if not whole and not _has_record(data, dialect):
+    if not whole and not has_record(data, dialect):
         return {}, 0
     try:
         header, start, _ = read_header(data, dialect)

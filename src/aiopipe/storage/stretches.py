@@ -11,6 +11,7 @@ beginning.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -19,19 +20,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiopipe.batch import Header, Segment
-from aiopipe.codec import precise
 from aiopipe.codec.chunk import Chunk
 from aiopipe.codec.cut import Cutter
 from aiopipe.codec.dialect import Dialect
 from aiopipe.errors import RecordError
 from aiopipe.model import FileRef
-from aiopipe.storage.headers import read_header
-from aiopipe.storage.opening import READ_ONLY, Input, at, open_regular, replaced, still, trouble
-from aiopipe.storage.version import HASHED, Checksum, Version
+from aiopipe.storage.headers import has_record, read_header
+from aiopipe.storage.opening import Input, at, open_regular, replaced, still, trouble
+from aiopipe.storage.version import HASHED, READ_ONLY, Checksum, Version
 
 if TYPE_CHECKING:
-    import asyncio
-
     from aiopipe.stage import Units
 
 __all__ = ["Parted", "Stretch", "Stretches", "Trail", "parted"]
@@ -142,8 +140,6 @@ class Trail:
     async def turn(self, part: int) -> None:
         """Wait until it is known where the part before this one ended."""
         if self._past < part - 1:
-            import asyncio
-
             self._waiting[part] = asyncio.get_running_loop().create_future()
             await self._waiting[part]
 
@@ -210,30 +206,36 @@ class Stretches:
     async def settled(self) -> None:
         """Wait until it is known what became of all that are on their way."""
         if self._away and not self._closed:
-            import asyncio
-
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
 
 
 class Parted:
-    """A file that is being cut. It owns its descriptor until `close`; one thread at a time may call."""
+    """A file that is being cut. It owns its descriptor until `close`; one thread at a time may call.
 
-    def __init__(self, fd: int, item: Input, header: Header, start: int, lines: int, size: int, block: int) -> None:
-        self.byte = start
-        self.checksum: Checksum | None = None
+    byte, lines: where its records begin, and how many lines come before them. checksum: see Trail.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        version: Version,
+        item: Input,
+        header: Header,
+        byte: int,
+        lines: int,
+        block: int,
+        checksum: Checksum | None = None,
+    ) -> None:
+        self.byte = byte
+        self.checksum = checksum
         self._fd = fd
+        self._version = version
         self._item = item
         self._header = header
         self._lines = lines
         self._block = block
-        self._version = Version.of(os.fstat(fd))
-        self._size = size
         self._each = self._stretches()
-
-    def watch(self, units: Units) -> None:
-        """Somebody wants to know about the file. ChangedError as of `Units.reading`."""
-        self.checksum = units.reading(self._item.file, os.fstat(self._fd))
 
     def some(self, number: int) -> list[Stretch]:
         """The next stretches; none when the file has ended. Blocks. InputError where it cannot be read."""
@@ -250,9 +252,9 @@ class Parted:
         start, begin, part, good = self.byte, 0, 0, True
         while True:
             end = begin + self._block
-            last = end + self._block // 4 >= self._size  # no last one of a few bytes
+            last = end + self._block // 4 >= self._version.size  # no last one of a few bytes
             if last:
-                end = self._size
+                end = self._version.size
             stop, found = (end, True) if last else self._cut(start, end)
             yield Stretch(
                 self._item.file,
@@ -300,14 +302,13 @@ def parted(item: Input, block: int, units: Units | None) -> Parted | None:
     try:
         for size in (_HEAD, block):
             head = _exactly(fd, 0, min(size, status.st_size))
-            if next(precise.records(head, item.dialect, 0, final=False), None) is not None:
+            if has_record(head, item.dialect):
                 break
         else:
             return None
         header, start, lines = read_header(head, item.dialect)
-        found = Parted(fd, item, header, start, lines, status.st_size, max(block, start))
-        if units is not None:
-            found.watch(units)
+        checksum = units.reading(item.file, status) if units is not None else None
+        found = Parted(fd, Version.of(status), item, header, start, lines, max(block, start), checksum)
         done = True
     except OSError as error:
         raise trouble(item.file, error) from None

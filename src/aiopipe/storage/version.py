@@ -12,8 +12,10 @@ from blake3 import blake3
 
 from aiopipe.tuples import NamedTuple
 
-__all__ = ["HASHED", "Checksum", "Version", "Watched", "checksum_of", "quick_hash"]
+__all__ = ["HASHED", "READ_ONLY", "Checksum", "Version", "Watched", "checksum_of", "quick_hash"]
 
+# O_NONBLOCK: a FIFO that took the file's place since it was found must not hang us.
+READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 1 << 20
 HASHED = 256 << 10  # bytes of a block of the quick hash,
 _SIZE = 16  # and of its hash
@@ -138,7 +140,7 @@ def checksum_of(
     quick: as for Checksum. Blocks. OSError where it cannot be read.
     """
     found = Checksum(quick=quick)
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    fd = os.open(path, READ_ONLY)
     try:
         before = Version.of(os.fstat(fd))
         while data := os.read(fd, _BLOCK):

@@ -33,6 +33,7 @@ __all__ = [
     "make_directories",
     "names",
     "new_names",
+    "pour",
     "reserved",
     "sync_directories",
     "sync_file_system",
@@ -170,14 +171,11 @@ class Temporary:
     def write(self, data: Any) -> None:
         """Append bytes, all of them."""
         view = data if isinstance(data, bytes) or not len(data) else memoryview(data).cast("B")
-        size = len(view)
-        self.nbytes += size
-        if self._checksum is not None and size:
+        self.nbytes += len(view)
+        if self._checksum is not None and len(view):
             self._checksum.update(view)
         try:
-            while size and (written := os.write(self._fd, view)) < size:
-                view = memoryview(view)[written:]
-                size -= written
+            pour(self._fd, view)
         except OSError as error:
             self.discard()
             raise trouble(self.target, error) from None
@@ -285,6 +283,14 @@ def new_names(count: int) -> list[str]:
 def create(path: str) -> int:
     """A new file's descriptor. OSError, also where there is one of that name."""
     return os.open(path, _NEW, 0o666)
+
+
+def pour(fd: int, data: bytes | memoryview) -> None:
+    """Write bytes, all of them. OSError."""
+    size = len(data)
+    while size and (written := os.write(fd, data)) < size:
+        data = memoryview(data)[written:]
+        size -= written
 
 
 def keep_mode(fd: int, target: str) -> None:
